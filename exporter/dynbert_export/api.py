@@ -1,0 +1,66 @@
+"""The ``dynbert-export`` command as a function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dynbert.lengths import Length, LengthConfig
+    from dynbert_export.pipeline import ExportResult
+    from dynbert_export.progress import Progress
+
+__all__ = ["ExportOptions", "export"]
+
+
+class ExportOptions(TypedDict, total=False):
+    """The options of an export: the keys of a recipe. Their meaning and defaults: ``recipe.ExportConfig``."""
+
+    model: str | Path
+    output: str | Path
+    revision: str | None
+    task: str
+    profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
+    always_keep_cls_token: bool
+    max_length: int | None
+    quantize: str
+    precision: str
+    target: str
+    smooth_quant_alpha: float
+    calibration: str | Path | None
+    calibration_samples: int
+    gates: Mapping[str, float]
+    opset: int
+    threads: int | None
+    seed: int
+    overwrite: bool
+
+
+def export(
+    *, recipe: str | Path | None = None, progress: Progress | None = None, **options: Unpack[ExportOptions]
+) -> ExportResult:
+    """Export a BERT checkpoint to a bundle.
+
+    Args:
+        recipe: YAML file with options; those given here win over it.
+        progress: Told of stages and notes; None for silence.
+        **options: ``model`` and ``output`` must be given, here or in the recipe; ``profiles`` is what the command calls
+            ``--length-config``: a mapping from name to lengths, or ``[NAME=]LIST`` texts.
+
+    Returns:
+        Where the bundle is, its manifest, and the latency of the fp32 graph that drops nothing.
+
+    Raises:
+        InputError: If an option breaks a rule; all faults are named at once.
+        ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
+    """
+    from dynbert_export.pipeline import export_bundle
+    from dynbert_export.recipe import load_recipe, make_config
+
+    given: dict[str, Any] = dict(options)
+    if isinstance(given.get("model"), Path):
+        given["model"] = str(given["model"])
+    config = make_config(load_recipe(Path(recipe)) if recipe is not None else None, given)
+    return export_bundle(config, progress=progress)

@@ -1,0 +1,71 @@
+"""The bundle's card: a README for whoever finds the folder."""
+
+from __future__ import annotations
+
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import ANYTIME, GraphEntry, Manifest, Precision, Task
+
+__all__ = ["write_card"]
+
+_CALLS = {
+    Task.QUESTION_ANSWERING: 'model(question="Who wrote it?", context="...", profile="{profile}")',
+    Task.TEXT_CLASSIFICATION: 'model("A text.", profile="{profile}")',
+    Task.FEATURE_EXTRACTION: 'model.encode(["A text.", "Another one."], profile="{profile}")',
+}
+
+
+def write_card(manifest: Manifest) -> str:
+    """Return the card as Markdown: what the bundle is, how to call it, and its table.
+
+    Args:
+        manifest: The bundle's.
+
+    Returns:
+        The text of ``README.md``.
+    """
+    model = manifest.model
+    example = next((p.name for p in manifest.profiles if p.length_config is not None), manifest.profiles[0].name)
+    tokens = sorted({latency.tokens for graph in manifest.graphs for latency in graph.latency})
+    header = ["profile", "precision", "lengths", "file", *(f"ms at {count}" for count in tokens), "agreement"]
+    rows = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    rows += ["| " + " | ".join(_cells(manifest, graph, tokens)) + " |" for graph in manifest.graphs]
+    metric = next((graph.quality.metric for graph in manifest.graphs if graph.quality), "agreement")
+    return "\n".join(
+        [
+            f"# {model.id}",
+            "",
+            f"A dynbert bundle of {model.architecture} for {model.task.value}, at most {model.max_length} tokens.",
+            "",
+            "```python",
+            "import dynbert",
+            "",
+            'model = dynbert.load("path/to/this/folder")',
+            _CALLS[model.task].format(profile=example),
+            "```",
+            "",
+            *rows,
+            "",
+            f"Median milliseconds of one text on one thread of {manifest.cpu};",
+            f"agreement is the {metric.replace('_', ' ')} with the fp32 graph that drops nothing.",
+            "",
+            "Made by " + ", ".join(f"{name} {version}" for name, version in manifest.created_by.items()) + ".",
+            "",
+        ]
+    )
+
+
+def _cells(manifest: Manifest, graph: GraphEntry, tokens: list[int]) -> list[str]:
+    profile = next(profile for profile in manifest.profiles if profile.name == graph.profile)
+    everything = "an input" if profile.name == ANYTIME else "all"
+    lengths = everything if profile.length_config is None else str(LengthConfig(profile.length_config))
+    target = f" ({graph.target.value})" if graph.precision is Precision.INT8 and graph.target else ""
+    measured = {latency.tokens: f"{latency.median_ms:.2f}" for latency in graph.latency}
+    agreement = f"{graph.quality.value:.4f}" if graph.quality else ""
+    return [
+        profile.name,
+        f"{graph.precision.value}{target}",
+        lengths,
+        f"`{graph.file}`",
+        *(measured.get(count, "") for count in tokens),
+        agreement,
+    ]

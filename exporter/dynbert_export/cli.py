@@ -1,0 +1,167 @@
+"""The ``dynbert-export`` command: options to a config, stages to the terminal, the result as a table.
+
+Defaults stand in ``recipe.ExportConfig`` alone: an option that is not given is not passed on, so that a recipe's value
+or that default applies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import dynbert
+from dynbert.errors import DynbertError, InputError
+from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from enum import StrEnum
+
+    from dynbert_export.recipe import ExportConfig
+
+__all__ = ["main"]
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+_REQUIRED = "pydantic"
+"""Part of the export extra only; the runtime alone does not have it."""
+
+
+def _choice(options: type[StrEnum]) -> click.Choice[str]:
+    return click.Choice([option.value for option in options])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--model", metavar="ID|FOLDER", help="Hub id or folder of a BERT checkpoint.")
+@click.option("-o", "--output", metavar="FOLDER", help="Folder of the bundle to write.")
+@click.option(
+    "--length-config",
+    "profiles",
+    metavar="[NAME=]LIST",
+    multiple=True,
+    help="A profile: tokens kept after each layer, counts (fast=315,251,242,159,142,33) or fractions of the input "
+    "(balanced=0.9,0.8,0.7,0.6,0.5,0.4). Repeatable.",
+)
+@click.option("--recipe", metavar="FILE", help="YAML file with options; those given here win over it.")
+@click.option(
+    "--task",
+    type=_choice(TaskOption),
+    help="What the model computes; auto asks its config.",
+)
+@click.option(
+    "--quantize",
+    type=_choice(QuantizeOption),
+    help="INT8 with calibrated ranges, with ranges found at run time, or no INT8.",
+)
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Texts to calibrate on: txt, csv, tsv, jsonl or SQuAD json. Without it: general English sentences.",
+)
+@click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
+@click.option(
+    "--target",
+    type=_choice(TargetOption),
+    help="Instruction set that INT8 ranges are chosen for; auto writes for VNNI and AMX.",
+)
+@click.option("--precision", type=_choice(PrecisionOption), help="Which graphs the bundle holds.")
+@click.option("--max-length", type=int, metavar="TOKENS", help="Longest input; default: what the checkpoint says.")
+@click.option("--opset", type=int, help="Version of the ONNX operators.")
+@click.option("--threads", type=int, metavar="N", help="Threads of the export itself; default: the usable cores.")
+@click.option("--seed", type=int, help="Of everything random.")
+@click.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub id.")
+@click.option("--overwrite", is_flag=True, default=None, help="Replace an existing bundle.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(dynbert.__version__, prog_name="dynbert-export")
+def main(*, recipe: str | None, quiet: bool, debug: bool, profiles: tuple[str, ...], **options: Any) -> None:
+    """Export a BERT checkpoint to a bundle of ONNX graphs, one per length config, for the dynbert runtime.
+
+    The profile "full" (drops nothing) and the graph "anytime" (takes the lengths as an input) are always made.
+    """
+    overrides = {name: value for name, value in options.items() if value is not None}
+    if profiles:
+        overrides["profiles"] = list(profiles)
+    with _reported_errors(debug=debug), _terminated_like_interrupted():
+        config = _read_config(recipe, overrides)
+        _run(config, quiet=quiet)
+
+
+def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
+    """Return the checked options; without the export extra, say how to get it."""
+    try:
+        from dynbert_export.recipe import load_recipe, make_config
+    except ModuleNotFoundError as err:
+        if err.name != _REQUIRED:
+            raise
+        raise click.ClickException(
+            "The exporter's packages must be installed, got the runtime alone. Run: pip install 'dynbert[export]'"
+        ) from err
+    from pathlib import Path
+
+    return make_config(load_recipe(Path(recipe)) if recipe is not None else None, overrides)
+
+
+def _run(config: ExportConfig, *, quiet: bool) -> None:
+    from dynbert_export.pipeline import export_bundle
+
+    if quiet:
+        export_bundle(config)
+        return
+    from rich.console import Console
+
+    from dynbert_export.summary import summary_table
+
+    terminal = Console(stderr=True, highlight=False)
+    result = export_bundle(config, progress=_TerminalProgress(terminal))
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out.print(summary_table(result))
+    size = sum(entry.bytes for entry in result.manifest.entries)
+    terminal.print(f"{result.bundle}: {len(result.manifest.entries) + 1} files, {size / 1e6:.1f} MB")
+
+
+class _TerminalProgress:
+    """Prints each stage with its time, and notes as warnings."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show that a stage runs, and then how long it took."""
+        start = time.perf_counter()
+        with self._console.status(name):
+            yield
+        self._console.print(f"{name:<40} {time.perf_counter() - start:6.1f} s", markup=False)
+
+    def note(self, message: str) -> None:
+        """Print a warning."""
+        self._console.print(f"Warning: {message}", style="yellow", markup=False)
+
+
+@contextlib.contextmanager
+def _reported_errors(*, debug: bool) -> Iterator[None]:
+    """Turn an expected error into a message and an exit code."""
+    try:
+        yield
+    except DynbertError as err:
+        if debug:
+            raise
+        click.echo(f"Error: {err}", err=True)
+        raise SystemExit(EXIT_USAGE if isinstance(err, InputError) else EXIT_FAILURE) from err
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let a polite kill clean up as Ctrl-C does."""
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

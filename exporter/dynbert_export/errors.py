@@ -1,0 +1,54 @@
+"""The errors that the exporter raises on purpose; they extend the runtime's family.
+
+The command line tells two kinds apart: an ``InputError`` is the caller's option, recipe or length config (exit code
+2); every other ``DynbertError`` is something that was found on the way, such as a broken checkpoint (exit code 1).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dynbert.errors import DynbertError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CalibrationError", "CheckpointError", "ExportError", "GateError", "RecipeError", "collect_faults"]
+
+
+class ExportError(DynbertError):
+    """An export cannot be done, or a gate of it failed."""
+
+
+class CheckpointError(ExportError):
+    """The model cannot be found, read or exported: a missing or broken file, or not a BERT that we know."""
+
+
+class CalibrationError(ExportError):
+    """The calibration file cannot be found, read or used."""
+
+
+class GateError(ExportError):
+    """A graph is not what it must be: it differs from the model, answers otherwise, or does not run as INT8."""
+
+
+class RecipeError(InputError):
+    """An export option, from a recipe or from the caller, cannot be used."""
+
+
+@contextmanager
+def collect_faults(faults: list[str], *, prefix: str = "") -> Iterator[None]:
+    """Note an ``InputError`` of the block instead of raising it, so that all faults can be reported at once.
+
+    Args:
+        faults: Gets the message; changed in place.
+        prefix: Put before the message.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except InputError as err:
+        faults.append(f"{prefix}{err}")

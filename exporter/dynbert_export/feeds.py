@@ -1,0 +1,14 @@
+"""What graphs are fed with, everywhere in the exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Feed"]
+
+Feed: TypeAlias = Mapping[str, NDArray[np.int64]]
+"""Input name -> int64 array, ``[batch, tokens]`` but for the length config ``[layers]``."""

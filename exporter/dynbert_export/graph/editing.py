@@ -1,0 +1,122 @@
+"""Small steps that several rewrites share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as common_passes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["add_initializer", "clean", "constant_array", "only_consumer", "producer_of", "replace_value", "trace_back"]
+
+
+def producer_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """Return the node that makes ``value`` where it is one of these operators, else None.
+
+    Args:
+        value: Any value, or None for an absent optional input.
+        *op_types: Names of operators.
+
+    Returns:
+        The node or None.
+    """
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type in op_types else None
+
+
+def only_consumer(value: ir.Value, *op_types: str) -> ir.Node | None:
+    """Return the one node that reads ``value`` where it is one of these operators, else None.
+
+    Args:
+        value: Any value; a graph output counts as read elsewhere.
+        *op_types: Names of operators.
+
+    Returns:
+        The node or None.
+    """
+    uses = value.uses()
+    if value.is_graph_output() or len(uses) != 1:
+        return None
+    node = next(iter(uses)).node
+    return node if node.op_type in op_types else None
+
+
+def trace_back(value: ir.Value | None, *op_types: str) -> ir.Value | None:
+    """Return where ``value`` comes from, looking through the first input of these operators.
+
+    Args:
+        value: Any value.
+        *op_types: Operators that only reshape or copy.
+
+    Returns:
+        The first value that another operator makes.
+    """
+    while (node := producer_of(value, *op_types)) is not None:
+        value = node.inputs[0]
+    return value
+
+
+def constant_array(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """Return the array of an initializer, or None where the value is no constant.
+
+    Args:
+        value: Any value, or None for an absent optional input.
+
+    Returns:
+        The array; do not change it.
+    """
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    array: NDArray[np.generic] = value.const_value.numpy()
+    return array
+
+
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Register a constant under a name that the graph does not have yet.
+
+    Args:
+        graph: The graph.
+        name: Wanted name; a number is appended where it is taken.
+        array: Its value.
+
+    Returns:
+        The new value.
+    """
+    free, number = name, 0
+    while free in graph.initializers:
+        number += 1
+        free = f"{name}_{number}"
+    tensor = ir.Tensor(np.ascontiguousarray(array), name=free)
+    value = ir.Value(name=free, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    return value
+
+
+def replace_value(value: ir.Value, replacement: ir.Value) -> None:
+    """Let everything that reads ``value`` read ``replacement``; a graph output keeps its name.
+
+    Args:
+        value: Afterwards unused, under another name where it was a graph output.
+        replacement: Takes its place.
+    """
+    is_output, name = value.is_graph_output(), value.name
+    value.replace_all_uses_with(replacement, replace_graph_outputs=True)
+    if is_output:
+        value.name, replacement.name = f"{name}/replaced", name
+
+
+def clean(model: ir.Model) -> None:
+    """Sort the graph and remove, in place, what nothing uses and what stands there twice.
+
+    Args:
+        model: The model to tidy.
+    """
+    common_passes.RemoveUnusedNodesPass()(model)
+    common_passes.DeduplicateHashedInitializersPass()(model)
+    common_passes.CommonSubexpressionEliminationPass()(model)
+    common_passes.RemoveUnusedNodesPass()(model)
+    common_passes.TopologicalSortPass()(model)

@@ -1,0 +1,246 @@
+"""Freeze a length config into the anytime graph: the graph of one profile.
+
+The lengths become constants (or a few integer operators on the input's length, for fractions), and a layer that drops
+nothing loses its cut: no sorting, no GatherElements, no ScatterElements. What is left computes the same as the
+anytime graph with these lengths as its input.
+
+How the traced graph does "drop and restore" (``modeling/selection.py``, ``TokenTracker``), which is edited here:
+layer ``i`` computes ``kept_i``, gathers its states, the mask and the votes by it, and ``positions_i`` =
+``positions_(i-1)[kept_i]``. Before layer ``i`` drops, the states that entered it are scattered into the restored ones;
+a last scatter puts the final states there. So a model of ``n`` layers has ``n`` ScatterElements in a chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from dynbert.lengths import FRACTION_SCALE, LengthConfig
+from dynbert_export.errors import ExportError
+from dynbert_export.graph.editing import add_initializer, clean, producer_of, replace_value, trace_back
+from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["GraphSpec", "freeze", "hide_kept_positions", "show_kept_positions", "task_outputs"]
+
+_BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """What a traced graph was made for."""
+
+    num_layers: int
+    """Hidden layers."""
+    max_length: int
+    """Longest input in tokens; a layer that may keep as many drops nothing."""
+    always_keep_cls_token: bool
+    """Whether the graph keeps CLS whatever its significance."""
+
+
+def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir.Model:
+    """Return the graph of one length config.
+
+    Args:
+        model: The anytime graph, fp32 or lowered to INT8, with its ``kept_positions.N`` outputs.
+        lengths: The config; None drops nothing.
+        spec: What the graph was traced for.
+
+    Returns:
+        A graph without the ``length_config`` input. Its ``kept_positions.N`` outputs are those of the layers that
+        may drop tokens.
+
+    Raises:
+        ExportError: If the graph does not have the form described above.
+    """
+    import onnxscript.optimizer
+
+    frozen = model.clone()
+    graph = frozen.graph
+    drops = _find_drops(lengths, spec)
+    kept = [_find_kept(graph, layer) for layer in range(spec.num_layers)]
+    _shorten_scatters(graph, drops)
+    _remove_cuts(graph, kept, drops)
+    _freeze_lengths(graph, lengths, spec)
+    clean(frozen)
+    onnxscript.optimizer.optimize(frozen, num_iterations=1, onnx_shape_inference=False)
+    clean(frozen)
+    return frozen
+
+
+def hide_kept_positions(model: ir.Model) -> ir.Model:
+    """Return the graph as it is published: without the ``kept_positions.N`` outputs.
+
+    Args:
+        model: Any graph of this package.
+
+    Returns:
+        The graph with the task's outputs; the positions keep their names inside it.
+    """
+    hidden = model.clone()
+    outputs = hidden.graph.outputs
+    outputs[:] = [value for value in outputs if not _is_kept_positions(value.name)]
+    clean(hidden)
+    return hidden
+
+
+def show_kept_positions(model: ir.Model) -> ir.Model:
+    """Return a published graph with its ``kept_positions.N`` as outputs again, for verification.
+
+    Args:
+        model: A published graph.
+
+    Returns:
+        The graph; layers that drop nothing have no such output.
+    """
+    shown = model.clone()
+    for node in shown.graph:
+        for value in node.outputs:
+            if _is_kept_positions(value.name) and not value.is_graph_output():
+                value.type = ir.TensorType(ir.DataType.INT64)
+                shown.graph.outputs.append(value)
+    return shown
+
+
+def task_outputs(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the outputs that a task has.
+
+    Args:
+        model: Any graph of this package.
+
+    Returns:
+        Every output's name but those of ``kept_positions.N``.
+    """
+    return tuple(value.name or "" for value in model.graph.outputs if not _is_kept_positions(value.name))
+
+
+def _is_kept_positions(name: str | None) -> bool:
+    return name is not None and name.startswith(kept_positions_name(0)[:-1])
+
+
+def _find_drops(lengths: LengthConfig | None, spec: GraphSpec) -> list[bool]:
+    """Return for each layer whether it can drop a token of an input of at most the maximum length."""
+    if lengths is None:
+        return [False] * spec.num_layers
+    everything = 1.0 if lengths.is_fractional else spec.max_length
+    before = [everything, *lengths.lengths]
+    return [after < min(entering, everything) for entering, after in zip(before, lengths.lengths, strict=False)]
+
+
+def _find_kept(graph: ir.Graph, layer: int) -> ir.Value:
+    """Return ``kept_i``: what the layer's positions were gathered by, or, in the first layer, the positions."""
+    positions = _find_positions(graph, layer)
+    if layer == 0:
+        return positions
+    gather = producer_of(positions, "GatherElements")
+    if gather is None or gather.inputs[1] is None:
+        raise _unexpected(f"{kept_positions_name(layer)} must come from GatherElements")
+    return gather.inputs[1]
+
+
+def _find_positions(graph: ir.Graph, layer: int) -> ir.Value:
+    name = kept_positions_name(layer)
+    for value in graph.outputs:
+        if value.name == name:
+            return value
+    raise _unexpected(f"{name} must be an output")
+
+
+def _shorten_scatters(graph: ir.Graph, drops: Sequence[bool]) -> None:
+    """Keep, of the chain of scatters, those before a layer that drops and the last one."""
+    chain = [node for node in graph if node.op_type == "ScatterElements"]
+    if len(chain) != len(drops):
+        raise _unexpected(f"there must be {len(drops)} ScatterElements, one a layer, got {len(chain)}")
+    restored: ir.Value | None = None
+    if drops[0]:
+        restored = chain[0].inputs[0]
+    for node, is_wanted in zip(chain, [*drops[1:], True], strict=True):
+        updates, output = node.inputs[2], node.outputs[0]
+        if updates is None:
+            raise _unexpected("ScatterElements must have updates")
+        if not is_wanted:
+            continue
+        if restored is None:  # nothing was dropped so far: every state is current
+            replace_value(output, updates)
+            restored = updates if node is not chain[-1] else None
+        else:
+            node.replace_input_with(0, restored)
+            restored = output
+
+
+def _remove_cuts(graph: ir.Graph, kept: Sequence[ir.Value], drops: Sequence[bool]) -> None:
+    """Let everything that was gathered by a layer which drops nothing pass, and name what is left of the positions."""
+    gathers = [node for node in graph if node.op_type == "GatherElements"]
+    by_layer: list[list[ir.Node]] = [[] for _ in kept]
+    for node in gathers:
+        source = trace_back(node.inputs[1], *_BROADCAST)
+        layer = next((index for index, value in enumerate(kept) if value is source), None)
+        if layer is None:
+            raise _unexpected(f"{node.name} must gather by a layer's kept tokens")
+        by_layer[layer].append(node)
+    positions = [_find_positions(graph, layer) for layer in range(len(kept))]
+    has_dropped = False
+    for layer, is_drop in enumerate(drops):
+        value = positions[layer]
+        if is_drop and not has_dropped and layer > 0:  # positions among all tokens are the indices themselves
+            replace_value(value, kept[layer])
+        if not is_drop:
+            _drop_output(graph, value)
+            for node in by_layer[layer]:
+                data = node.inputs[0]
+                if data is not None and (node.outputs[0] is not value or has_dropped):
+                    node.outputs[0].replace_all_uses_with(data)
+        has_dropped = has_dropped or is_drop
+
+
+def _drop_output(graph: ir.Graph, value: ir.Value) -> None:
+    graph.outputs.remove(value)
+    value.name = f"{value.name}/removed"
+
+
+def _freeze_lengths(graph: ir.Graph, lengths: LengthConfig | None, spec: GraphSpec) -> None:
+    """Put constants, or what the fractions are of the input's length, where the ``length_config`` input was."""
+    length_input = next((value for value in graph.inputs if value.name == LENGTH_INPUT), None)
+    if length_input is None:
+        raise _unexpected(f"{LENGTH_INPUT} must be an input")
+    graph.inputs.remove(length_input)
+    length_input.name = f"{LENGTH_INPUT}/removed"
+    if lengths is not None and lengths.is_fractional:
+        frozen = _resolve_fractions(graph, lengths, always_keep_cls_token=spec.always_keep_cls_token)
+    else:
+        counts = (1,) * spec.num_layers if lengths is None else lengths.lengths  # without drops nothing reads them
+        frozen = add_initializer(graph, LENGTH_INPUT, np.array(counts, dtype=np.int64))
+    length_input.replace_all_uses_with(frozen)
+
+
+def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cls_token: bool) -> ir.Value:
+    """Add ``dynbert.lengths.resolve_fraction`` for every layer at once, in the same integers."""
+    millionths = np.array([round(float(x) * FRACTION_SCALE) for x in lengths.lengths], dtype=np.int64)
+    fractions = add_initializer(graph, f"{LENGTH_INPUT}/millionths", millionths)
+    scale = add_initializer(graph, f"{LENGTH_INPUT}/scale", np.array([FRACTION_SCALE], dtype=np.int64))
+    round_up = add_initializer(graph, f"{LENGTH_INPUT}/round_up", np.array([FRACTION_SCALE - 1], dtype=np.int64))
+    fewest = add_initializer(
+        graph, f"{LENGTH_INPUT}/fewest", np.array([2 if always_keep_cls_token else 1], dtype=np.int64)
+    )
+    nodes: list[ir.Node] = []
+
+    def add(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        node = ir.node(op_type, inputs, attributes=attributes, name=f"{LENGTH_INPUT}/{op_type}_{len(nodes)}")
+        node.outputs[0].name = f"{node.name}_output"
+        nodes.append(node)
+        return node.outputs[0]
+
+    tokens = add("Shape", graph.inputs[0], start=1, end=2)
+    count = add("Div", add("Add", add("Mul", fractions, tokens), round_up), scale)
+    resolved = add("Max", count, add("Min", fewest, tokens))
+    graph.insert_before(graph[0], nodes)
+    return resolved
+
+
+def _unexpected(rule: str) -> ExportError:
+    return ExportError(f"The traced graph must have its known form: {rule}. This is a fault of dynbert; report it.")

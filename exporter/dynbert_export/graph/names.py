@@ -1,0 +1,20 @@
+"""Names that every graph of this package has, from the traced one on."""
+
+from __future__ import annotations
+
+__all__ = ["LENGTH_INPUT", "kept_positions_name"]
+
+LENGTH_INPUT = "length_config"
+"""int64 ``[layers]``: tokens kept after each layer; an input of the anytime graph."""
+
+
+def kept_positions_name(layer: int) -> str:
+    """Return the name of the value that holds the original positions left after a layer, int64 ``[batch, kept]``.
+
+    Args:
+        layer: Index of the layer.
+
+    Returns:
+        The name.
+    """
+    return f"kept_positions.{layer}"

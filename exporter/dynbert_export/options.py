@@ -1,0 +1,47 @@
+"""The closed vocabularies of the export options, apart from the config so that the command line starts without it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from dynbert.manifest import Task
+
+__all__ = ["PrecisionOption", "QuantizeOption", "TargetOption", "TaskOption"]
+
+
+class TaskOption(StrEnum):
+    """What the graphs shall compute; ``auto`` leaves it to the checkpoint."""
+
+    AUTO = "auto"
+    QUESTION_ANSWERING = Task.QUESTION_ANSWERING.value
+    TEXT_CLASSIFICATION = Task.TEXT_CLASSIFICATION.value
+    FEATURE_EXTRACTION = Task.FEATURE_EXTRACTION.value
+
+
+class QuantizeOption(StrEnum):
+    """How INT8 graphs get their activation ranges."""
+
+    STATIC = "static"
+    """From calibration texts."""
+    DYNAMIC = "dynamic"
+    """At run time, from each batch: an answer then depends on what else is in the batch."""
+    NONE = "none"
+    """No INT8 graphs."""
+
+
+class TargetOption(StrEnum):
+    """The instruction set that INT8 number ranges are chosen for."""
+
+    AUTO = "auto"
+    VNNI = "vnni"
+    AMX = "amx"
+    AVX2 = "avx2"
+    ARM64 = "arm64"
+
+
+class PrecisionOption(StrEnum):
+    """Which graphs a bundle holds."""
+
+    INT8 = "int8"
+    FP32 = "fp32"
+    BOTH = "both"

@@ -1,0 +1,132 @@
+"""Profiles that the caller asks for: a length config under a name that becomes part of a file name.
+
+The profiles ``full`` and ``anytime`` are always made and cannot be asked for. Names that differ only by case are
+refused, because they are one file on the file systems of Windows and macOS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dynbert.errors import InputError, LengthConfigError
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import ANYTIME, FULL, is_file_name
+from dynbert_export.errors import collect_faults
+
+__all__ = ["DEFAULT_NAME", "MAX_NAME_LENGTH", "Profile", "make_profiles", "parse_profile"]
+
+DEFAULT_NAME = "custom"
+"""Name of a profile that was given without one; a second one needs a name of its own."""
+
+MAX_NAME_LENGTH = 64
+"""Leaves room for ``.int8.onnx`` and the like within the manifest's 128 characters."""
+
+_RESERVED = (FULL, ANYTIME)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One length config under a name.
+
+    Raises:
+        InputError: On construction, when the name cannot be part of a file name or is reserved.
+    """
+
+    name: str
+    """Letters, digits and ``._-``, starting with a letter or digit; the graph's file is ``NAME.int8.onnx``."""
+    lengths: LengthConfig
+    """Tokens kept after each layer."""
+
+    def __post_init__(self) -> None:
+        if len(self.name) > MAX_NAME_LENGTH or not is_file_name(self.name):
+            raise InputError(
+                f"Profile names must be plain file names of at most {MAX_NAME_LENGTH} characters, got {self.name!r}. "
+                "Use letters, digits and '._-', and start with a letter or a digit."
+            )
+        if self.name.lower() in _RESERVED:
+            raise InputError(
+                f"Profile names must not be {FULL} or {ANYTIME}, got {self.name!r}. "
+                "Choose another name; these two graphs are always made."
+            )
+
+
+def parse_profile(text: str) -> Profile:
+    """Read the command line's ``[NAME=]LIST``, such as ``fast=315,251,242`` or ``0.9,0.8,0.7``.
+
+    Args:
+        text: A name and a list, or a list alone, which gets the name ``DEFAULT_NAME``.
+
+    Returns:
+        The profile.
+
+    Raises:
+        InputError: If the name or the list breaks a rule.
+    """
+    name, equals, lengths = text.rpartition("=")
+    return _make_profile(name.strip() if equals else DEFAULT_NAME, lengths)
+
+
+def make_profiles(given: object) -> tuple[Profile, ...]:
+    """Return profiles in their order, from any form that a caller may give.
+
+    Args:
+        given: A mapping from name to length config (a ``LengthConfig``, its text form or a sequence of numbers), or
+            a sequence of ``Profile`` and ``[NAME=]LIST`` texts.
+
+    Returns:
+        The profiles.
+
+    Raises:
+        InputError: If ``given`` has another form, or with the faults of all profiles at once.
+    """
+    profiles: list[Profile] = []
+    faults: list[str] = []
+    for item in _items(given):
+        with collect_faults(faults):
+            if isinstance(item, tuple):
+                profiles.append(_make_profile(*item))
+            else:
+                profiles.append(item if isinstance(item, Profile) else parse_profile(item))
+    faults += _find_shared_names(profiles)
+    if faults:
+        raise InputError("\n".join(faults))
+    return tuple(profiles)
+
+
+def _items(given: object) -> Iterable[Profile | str | tuple[object, object]]:
+    """Return what ``given`` holds: (name, lengths) pairs of a mapping, or the items of a sequence."""
+    if isinstance(given, Mapping):
+        return list(given.items())
+    if not isinstance(given, (list, tuple)) or not all(isinstance(item, (Profile, str)) for item in given):
+        raise InputError(
+            f"Profiles must be a mapping from name to length config, got {type(given).__name__}. "
+            "Write for example profiles: {fast: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]}."
+        )
+    return given
+
+
+def _make_profile(name: object, lengths: object) -> Profile:
+    """Return a profile; whatever is wrong with the lengths is said with the profile's name."""
+    if not isinstance(name, str):  # YAML reads on, yes and 1 as a truth value and a number
+        raise InputError(f"Profile names must be text, got {name!r}. Put the name in quotes.")
+    try:
+        config = LengthConfig.of(lengths)  # type: ignore[arg-type]  # anything but the accepted forms is refused there
+    except LengthConfigError as err:
+        raise LengthConfigError(f"Profile {name}: {err}") from err
+    return Profile(name, config)
+
+
+def _find_shared_names(profiles: Iterable[Profile]) -> list[str]:
+    """Return a fault for each name that an earlier profile has, in any case."""
+    seen: dict[str, str] = {}
+    faults = []
+    for profile in profiles:
+        key = profile.name.lower()
+        if key in seen:
+            faults.append(
+                f"Profile names must differ, and not only in case, got {seen[key]!r} and {profile.name!r}. "
+                "Name each: --length-config NAME=LIST."
+            )
+        seen.setdefault(key, profile.name)
+    return faults

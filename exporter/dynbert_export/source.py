@@ -1,0 +1,133 @@
+"""Where a checkpoint comes from: a folder, or a model hub; and its JSON files.
+
+From a hub, only what an export reads is fetched: safetensors where there are any, a pickled ``pytorch_model.bin`` only
+where there are none, and never code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynbert_export.errors import CheckpointError
+
+__all__ = ["Source", "find_checkpoint", "read_json", "read_json_object"]
+
+_SMALL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
+)
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on disk."""
+
+    folder: Path
+    """Holds config.json, the weights and the tokenizer."""
+    name: str
+    """The hub id, or the folder's name."""
+    revision: str | None
+    """The commit that a hub served; None for a folder."""
+
+
+def find_checkpoint(model: str, *, revision: str | None = None) -> Source:
+    """Return the folder of a checkpoint, fetched from a hub where it is no folder yet.
+
+    Args:
+        model: An existing folder, or a hub id such as ``Intel/dynamic_tinybert``.
+        revision: Branch, tag or commit of a hub id; None for its default branch.
+
+    Returns:
+        Where it lies. A fetched one lies in the hub client's cache, and is fetched once.
+
+    Raises:
+        CheckpointError: If the folder does not exist, or the hub cannot serve the id.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"A revision must go with a hub id, got {revision!r} with the folder {model}.")
+        return Source(folder, name=folder.resolve().name, revision=None)
+    if folder.exists() or _is_path_like(model):
+        got = "a file" if folder.exists() else "none"
+        raise CheckpointError(f"Model folder must exist, got {got} at {model}. Pass a folder or a hub id.")
+    folder = _fetch(model, revision)
+    return Source(folder, name=model, revision=folder.name)  # the cache keeps each commit under its hash
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a checkpoint holds.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The decoded value.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as err:
+        raise CheckpointError(f"A checkpoint must have a readable {path.name}, got {path} ({err.strerror}).") from err
+    except (ValueError, RecursionError) as err:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise CheckpointError(f"{path} must be JSON, got: {err}. Get the file again.") from err
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a checkpoint.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, no JSON or no object.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got {type(value).__name__}. Get the file again.")
+    return value
+
+
+def _is_path_like(model: str) -> bool:
+    """Return whether the text can only mean a folder: hub ids are ``name`` or ``owner/name``."""
+    return model.startswith((".", "/", "~")) or model.endswith("/") or "\\" in model or model.count("/") > 1
+
+
+def _fetch(model: str, revision: str | None) -> Path:
+    """Return the cached folder of a hub id, its files fetched."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SMALL_FILES, *_SAFETENSORS]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SMALL_FILES, *_PICKLES]))
+    except (OSError, ValueError) as err:  # every error of the hub client and of its network library is one of these
+        at = f" at revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"Model must be an existing folder or a hub id that can be fetched, got {model!r}{at} "
+            f"({type(err).__name__}: {_first_line(err)}). Check the id and the network, or pass a folder."
+        ) from err
+    return folder
+
+
+def _first_line(err: Exception) -> str:
+    lines = str(err).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no details"

@@ -1,0 +1,93 @@
+"""Which texts an export calibrates on, which it is judged on, and how both become arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynbert.inputs import INPUT_IDS
+from dynbert_export.calibration import CalibrationTexts, Sample, choose_samples, encode_packed, encode_padded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerFast
+
+    from dynbert_export.feeds import Feed
+
+__all__ = ["Texts", "prepare_texts"]
+
+_HELD_OUT_SHARE = 4
+"""One sample in so many is held out to judge by."""
+_MAX_HELD_OUT = 64
+_EVALUATION_TOKENS = 4096
+"""Tokens of the held-out samples at most, so that a BERT-base is judged within seconds a graph."""
+_WINDOW_TOKENS = 128
+_LONG_WINDOWS = 4
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The arrays of an export."""
+
+    smoothing: tuple[Feed, ...]
+    """Inputs of one shape, ``[1, 128]`` or the maximum length where that is shorter, without padding."""
+    calibration: tuple[Feed, ...]
+    """The same, and a few of the maximum length, so that late positions are seen too."""
+    evaluation: tuple[Feed, ...]
+    """Batches as the runtime makes them, padded to their longest text."""
+    evaluation_samples: int
+    """Texts, or pairs, in ``evaluation``."""
+    name: str
+    """What a report calls the evaluation data."""
+    notice: str | None
+    """What the caller should be told about the calibration texts."""
+
+
+def prepare_texts(
+    texts: CalibrationTexts, tokenizer: PreTrainedTokenizerFast, *, samples: int, max_length: int, seed: int
+) -> Texts:
+    """Split samples into those to calibrate on and those to judge by, and encode both.
+
+    Args:
+        texts: As read.
+        tokenizer: The checkpoint's.
+        samples: Most samples to calibrate on.
+        max_length: Longest input in tokens.
+        seed: Which samples are taken.
+
+    Returns:
+        The arrays. A file of one sample serves for both purposes.
+    """
+    chosen = choose_samples(texts.samples, samples + min(samples, _MAX_HELD_OUT), seed=seed)
+    held_out = min(len(chosen) // _HELD_OUT_SHARE, _MAX_HELD_OUT)
+    evaluation = choose_samples(chosen, held_out, seed=seed) if held_out else chosen
+    apart = set(evaluation)
+    calibration = [sample for sample in chosen if sample not in apart][:samples] or chosen
+    window = min(_WINDOW_TOKENS, max_length)
+    packed = encode_packed(calibration, tokenizer, sequence_length=window)
+    long = encode_packed(calibration, tokenizer, sequence_length=max_length)[:_LONG_WINDOWS]
+    batches, count = _within_budget(evaluation, tokenizer, max_length)
+    return Texts(
+        smoothing=tuple(packed),
+        calibration=(*packed, *long) if max_length > window else tuple(packed),
+        evaluation=batches,
+        evaluation_samples=count,
+        name=f"{texts.name}, {count} held out" if held_out else f"{texts.name}, {count} calibrated on",
+        notice=texts.notice,
+    )
+
+
+def _within_budget(
+    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerFast, max_length: int
+) -> tuple[tuple[Feed, ...], int]:
+    """Return padded batches of the first samples that fit the budget, at least one batch, and how many samples."""
+    batches: list[Feed] = []
+    tokens = 0
+    for batch in encode_padded(samples, tokenizer, max_length=max_length, batch_size=_BATCH):
+        tokens += batch[INPUT_IDS].size
+        if batches and tokens > _EVALUATION_TOKENS:
+            break
+        batches.append(batch)
+    return tuple(batches), sum(len(batch[INPUT_IDS]) for batch in batches)

@@ -1,0 +1,48 @@
+"""dynbert: length-adaptive BERT on onnxruntime.
+
+    import dynbert
+
+    model = dynbert.load("bundle/")
+    model(question="Who wrote it?", context="...", profile="fast")
+
+Importing this package loads numpy and msgspec; onnxruntime and tokenizers follow when a bundle is first used.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from dynbert.errors import BundleError, DynbertError, InputError, LengthConfigError, ProfileError
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import Pooling, PoolingMode, Precision, Target, Task
+from dynbert.model import DynamicBert, Profile, load
+from dynbert.session import share_threads
+from dynbert.tasks.question_answering import Answer
+from dynbert.tasks.text_classification import Classification
+
+__all__ = [
+    # the way in
+    "load",
+    "DynamicBert",
+    "Profile",
+    "LengthConfig",
+    "share_threads",
+    # what comes out
+    "Answer",
+    "Classification",
+    # closed vocabularies
+    "Pooling",
+    "PoolingMode",
+    "Precision",
+    "Target",
+    "Task",
+    # errors
+    "DynbertError",
+    "BundleError",
+    "InputError",
+    "LengthConfigError",
+    "ProfileError",
+    "__version__",
+]
+
+__version__: str = _version("dynbert")

@@ -1,0 +1,229 @@
+"""The ``dynbert`` command: what is in a bundle, what it answers, whether it works here.
+
+Commands parse, call the library and print. Exit codes: 0 done, 1 the bundle does not work, 2 a wrong option or
+input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dynbert.errors import DynbertError, InputError
+from dynbert.manifest import Precision, Task
+from dynbert.tasks.question_answering import AnswerOptions
+
+if TYPE_CHECKING:
+    from dynbert.model import DynamicBert
+
+__all__ = ["main"]
+
+_STDIN = "-"
+_EXIT_FAILURE = click.ClickException.exit_code
+
+
+class _BadInput(click.ClickException):
+    """An option or input that cannot be used: click's own exit code for that, without its usage line."""
+
+    exit_code = click.UsageError.exit_code
+
+
+class _Group(click.Group):
+    """Turns our errors and warnings into lines for people; with ``--debug`` errors keep their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+            try:
+                return super().invoke(ctx)
+            except DynbertError as err:
+                if ctx.params["debug"]:
+                    raise
+                failure = _BadInput if isinstance(err, InputError) else click.ClickException
+                raise failure(str(err)) from err
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="dynbert")
+def main(*, debug: bool) -> None:
+    """Run length-adaptive BERT bundles on onnxruntime."""
+    del debug  # read by _Group.invoke
+
+
+_bundle = click.argument("bundle", type=click.Path(path_type=Path))
+_threads = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that compute. Default: the cores that may be used."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@_bundle
+@_json
+def info(bundle: Path, *, as_json: bool) -> None:
+    """Show a bundle's model and profiles, and this machine's CPU."""
+    from dynbert import reports
+    from dynbert.manifest import check_files, read_manifest
+
+    manifest = read_manifest(bundle)
+    check_files(bundle, manifest.entries, checksums=False)  # dynbert verify reads every byte
+    click.echo(json.dumps(reports.info_record(manifest), indent=2) if as_json else reports.info_text(manifest))
+
+
+@dataclass(frozen=True)
+class _RunOptions:
+    """The options of ``dynbert run``, as click passes them."""
+
+    bundle: Path
+    profile: str | None
+    length_config: str | None
+    precision: str | None
+    threads: int | None
+    text: tuple[str, ...]
+    question: str | None
+    context: str | None
+    stride: int | None
+    max_answer_tokens: int | None
+    truncate: bool
+    as_json: bool
+
+
+@main.command()
+@_bundle
+@click.option("--profile", help="Name of a profile.  [default: full]")
+@click.option("--length-config", metavar="LIST", help="In place of a profile: one number a layer, e.g. 0.9,0.7,0.5.")
+@click.option(
+    "--precision",
+    type=click.Choice([item.value for item in Precision]),
+    help="Default: int8 where the bundle has it for this CPU.",
+)
+@_threads
+@click.option("--text", multiple=True, help="Text to classify or embed; repeatable. '-' reads one text a line.")
+@click.option("--question", help="Question to answer from the context.")
+@click.option("--context", help="Text to answer from. '-' reads all of standard input.")
+@click.option("--stride", type=click.IntRange(min=0), help="Tokens that windows of a long context share.")
+@click.option(
+    "--max-answer-tokens",
+    type=click.IntRange(min=1),
+    help=f"Longest answer.  [default: {AnswerOptions.max_answer_tokens}]",
+)
+@click.option("--truncate", is_flag=True, help="Cut texts that are too long; else they are refused.")
+@_json
+def run(**options: Any) -> None:
+    """Answer a question, classify texts, or embed them; by the bundle's task.
+
+    Without --text (or --context) the input is read from standard input where that is not a terminal.
+    """
+    request = _RunOptions(**options)
+    from dynbert.model import load
+
+    model = load(request.bundle, request.threads, precision=request.precision)
+    click.echo(_answer(model, request) if model.task is Task.QUESTION_ANSWERING else _texts(model, request))
+
+
+def _answer(model: DynamicBert, request: _RunOptions) -> str:
+    from dynbert import reports
+
+    if request.question is None or request.text or request.truncate:
+        raise click.UsageError("A bundle for question answering takes --question and --context, and no text options.")
+    answer = model(
+        question=request.question,
+        context=_read_stdin("--context") if request.context in {None, _STDIN} else request.context,
+        profile=request.profile,
+        length_config=request.length_config,
+        stride=request.stride,
+        max_answer_tokens=request.max_answer_tokens,
+    )
+    return json.dumps(asdict(answer), ensure_ascii=False) if request.as_json else reports.answer_text(answer)
+
+
+def _texts(model: DynamicBert, request: _RunOptions) -> str:
+    from dynbert import reports
+
+    if any(option is not None for option in (request.question, request.context, request.stride)) or (
+        request.max_answer_tokens is not None
+    ):
+        raise click.UsageError(f"A bundle for {model.task.value} takes --text, and no question-answering options.")
+    texts: list[str] = []
+    for text in request.text or [_STDIN]:
+        texts += _lines(_read_stdin("--text")) if text == _STDIN else [text]
+    results = model(texts, profile=request.profile, length_config=request.length_config, truncate=request.truncate)
+    if model.task is Task.FEATURE_EXTRACTION:
+        records = reports.embedding_records(texts, results)
+        return json.dumps(records, ensure_ascii=False) if request.as_json else reports.embedding_text(texts, results)
+    if request.as_json:
+        records = reports.classification_records(texts, results)
+        return json.dumps(records, ensure_ascii=False)
+    return reports.classification_text(texts, results)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text; unlike splitlines, a rare character such as U+2028 does not end one."""
+    return text.replace("\r\n", "\n").rstrip("\n").split("\n")
+
+
+def _read_stdin(option: str) -> str:
+    try:
+        text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise click.UsageError(f"Standard input must be UTF-8, got: {err}.") from err
+    if not text.strip():
+        raise click.UsageError(f"Give {option}, or the input on standard input.")
+    return text
+
+
+@main.command()
+@_bundle
+@click.option("--tokens", type=click.IntRange(min=1), multiple=True, help="Input length; repeatable.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that compute.")
+@_json
+def bench(bundle: Path, *, tokens: tuple[int, ...], threads: int, as_json: bool) -> None:
+    """Measure every graph on this machine: median milliseconds of one text.
+
+    An anytime graph is measured with lengths that drop nothing.
+    """
+    from dynbert import reports
+    from dynbert.latency import latency_lengths, measure_latency
+    from dynbert.lengths import LengthConfig
+    from dynbert.manifest import ANYTIME, check_files, read_manifest
+
+    manifest = read_manifest(bundle)
+    check_files(bundle, manifest.entries)
+    model = manifest.model
+    too_long = [count for count in tokens if count > model.max_length]
+    if too_long:
+        raise InputError(f"--tokens must be at most {model.max_length}, the bundle's maximum, got {too_long[0]}.")
+    everything = LengthConfig((1.0,) * model.num_layers)
+    results = {
+        graph.file: measure_latency(
+            bundle / graph.file,
+            model,
+            tokens or latency_lengths(model.max_length),
+            config=everything if graph.profile == ANYTIME else None,
+            threads=threads,
+        )
+        for graph in manifest.graphs
+    }
+    click.echo(reports.bench_json(results) if as_json else reports.bench_text(manifest, results))
+
+
+@main.command()
+@_bundle
+@_threads
+@click.pass_context
+def verify(ctx: click.Context, bundle: Path, *, threads: int | None) -> None:
+    """Check that a bundle works on this machine: files, graphs, and outputs recorded at export."""
+    from dynbert import reports
+    from dynbert.verify import verify_bundle
+
+    checks = verify_bundle(bundle, threads=threads)
+    click.echo(reports.verification_text(checks))
+    if not all(check.is_passed for check in checks):
+        ctx.exit(_EXIT_FAILURE)

@@ -1,0 +1,91 @@
+"""Latency of a graph: the median of several runs on unpadded random ids.
+
+One thread by default, because that is repeatable on a busy machine and ratios between graphs are what a reader wants.
+The exporter records these numbers in a bundle; ``dynbert bench`` measures them again where the bundle runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
+from dynbert.manifest import Latency
+from dynbert.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from dynbert.lengths import LengthConfig
+    from dynbert.manifest import ModelInfo
+
+__all__ = ["latency_lengths", "measure_latency"]
+
+_TOKENS = (64, 128)
+_WARM_UP_RUNS = 2
+_MIN_RUNS = 5
+_MAX_RUNS = 60
+_SECONDS = 0.5
+"""After this long, and ``_MIN_RUNS``, one length is done."""
+
+
+def latency_lengths(max_length: int) -> tuple[int, ...]:
+    """Return the input lengths that latency is measured at.
+
+    Args:
+        max_length: Longest input in tokens.
+
+    Returns:
+        64, 128 and ``max_length``; none longer than that.
+    """
+    return tuple(sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length}))
+
+
+def measure_latency(
+    path: Path, model: ModelInfo, lengths: Sequence[int], *, config: LengthConfig | None = None, threads: int = 1
+) -> tuple[Latency, ...]:
+    """Measure a graph, batch 1.
+
+    Args:
+        path: The graph.
+        model: What it was made from; gives the range of ids.
+        lengths: Input lengths in tokens.
+        config: Length config of an anytime graph.
+        threads: Threads that compute.
+
+    Returns:
+        The median for each length, in milliseconds.
+
+    Raises:
+        BundleError: If the graph cannot be opened.
+        InputError: If the process shares a pool of another size than ``threads``.
+    """
+    session = open_session(path, threads=threads)
+    names = {value.name for value in session.get_inputs()}
+    generator = np.random.default_rng(0)
+    latencies = []
+    for tokens in lengths:
+        ids = generator.integers(0, model.vocab_size, (1, tokens), dtype=np.int64)
+        feed = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
+        if config is not None:
+            counts = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
+            feed[LENGTH_CONFIG] = np.array(counts, dtype=np.int64)
+        seconds = _time_runs(session, {name: array for name, array in feed.items() if name in names})
+        latencies.append(Latency(tokens=tokens, batch=1, threads=threads, median_ms=1e3 * statistics.median(seconds)))
+    return tuple(latencies)
+
+
+def _time_runs(session: Any, feed: Mapping[str, Any]) -> list[float]:
+    """Return the seconds of each counted run."""
+    for _ in range(_WARM_UP_RUNS):
+        session.run(None, feed)
+    seconds: list[float] = []
+    while len(seconds) < _MIN_RUNS or (sum(seconds) < _SECONDS and len(seconds) < _MAX_RUNS):
+        start = time.perf_counter()
+        session.run(None, feed)
+        seconds.append(time.perf_counter() - start)
+    return seconds

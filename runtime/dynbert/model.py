@@ -1,0 +1,295 @@
+"""A bundle, loaded: arrays or text in, answers out."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynbert.cpu import int8_target
+from dynbert.errors import BundleError, InputError
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import Task, check_files, read_manifest
+from dynbert.selection import is_exact_on, make_request, parse_precision, profile_names, select_graph
+from dynbert.session import GraphCache, check_threads
+from dynbert.tasks.base import TaskContext
+from dynbert.tasks.feature_extraction import EncodeOptions, encode
+from dynbert.tasks.question_answering import AnswerOptions, answer_questions
+from dynbert.tasks.text_classification import classify
+from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision, Target
+    from dynbert.session import Graph
+
+    LengthConfigLike = LengthConfig | str | Iterable[int | float]
+
+__all__ = ["DynamicBert", "Profile", "load"]
+
+_CALLS = {
+    Task.QUESTION_ANSWERING: (
+        "model(question=..., context=...)",
+        frozenset({"question", "context", "stride", "max_answer_tokens"}),
+    ),
+    Task.TEXT_CLASSIFICATION: ("model(texts)", frozenset({"texts", "truncate"})),
+    Task.FEATURE_EXTRACTION: ("model(texts)", frozenset({"texts", "truncate"})),
+}
+"""For each task how to call a model, and what such a call takes beside the profile."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One speed of a bundle."""
+
+    name: str
+    length_config: LengthConfig | None
+    """Tokens kept after each layer; None for ``full``, which drops nothing."""
+    graphs: tuple[GraphEntry, ...]
+    """Its graphs, one for each precision and target: file, size in bytes, parity, quality and measured latency."""
+
+
+def load(
+    path: str | Path, threads: int | None = None, *, precision: Precision | str | None = None, checksums: bool = True
+) -> DynamicBert:
+    """Open a bundle; its graphs are opened when they are first used.
+
+    Args:
+        path: The bundle's folder.
+        threads: Threads that compute; None for the cores that this process may use, or for the pool that the process
+            shares (see ``share_threads``).
+        precision: ``"int8"`` or ``"fp32"`` to insist on one. None takes the INT8 graph where the bundle has one that
+            this machine computes exactly, else fp32.
+        checksums: Whether to read every file and compare its SHA-256 (about 0.1 s for 100 MB). Names and sizes are
+            always checked.
+
+    Returns:
+        The model.
+
+    Raises:
+        BundleError: If the folder breaks the bundle's file contract.
+        InputError: If an argument is out of its range, or the process shares a pool of another number of threads.
+    """
+    bundle = Path(path)
+    wanted = parse_precision(precision)
+    check_threads(threads)
+    manifest = read_manifest(bundle)
+    check_files(bundle, manifest.entries, checksums=checksums)
+    return DynamicBert(bundle, manifest, threads=threads, precision=wanted)
+
+
+class DynamicBert:
+    """A bundle's model at all its speeds. Safe to use from several threads at once.
+
+    Made by ``load``.
+
+    Args:
+        bundle: The bundle's folder, already checked.
+        manifest: Its manifest.
+        threads: Threads that compute; None for the default.
+        precision: The precision to insist on; None to choose.
+    """
+
+    def __init__(
+        self, bundle: Path, manifest: Manifest, *, threads: int | None = None, precision: Precision | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._manifest = manifest
+        self._precision = precision
+        self._graphs = GraphCache(bundle, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that the bundle says of itself."""
+        return self._manifest
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self._manifest.model.task
+
+    @property
+    def max_length(self) -> int:
+        """Longest input in tokens, special tokens included."""
+        return self._manifest.model.max_length
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Profile]:
+        """The speeds that can be asked for by name, in the bundle's order."""
+        names = profile_names(self._manifest)
+        return MappingProxyType(
+            {
+                entry.name: Profile(
+                    entry.name,
+                    None if entry.length_config is None else LengthConfig(entry.length_config),
+                    tuple(graph for graph in self._manifest.graphs if graph.profile == entry.name),
+                )
+                for entry in self._manifest.profiles
+                if entry.name in names
+            }
+        )
+
+    def run(
+        self,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        profile: str | None = None,
+        length_config: LengthConfigLike | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run the model on token ids.
+
+        Args:
+            inputs: ``input_ids`` [batch, tokens] of any integer dtype; optionally ``attention_mask`` (0/1 or bool;
+                default all ones) and ``token_type_ids`` (default all zeros) of the same shape.
+            profile: Name of a profile; None for ``full``.
+            length_config: In place of a profile, one number a layer: tokens to keep, or fractions of the input's.
+
+        Returns:
+            The graph's outputs by name, float32: ``start_logits`` and ``end_logits`` [batch, tokens], ``logits``
+            [batch, labels] or ``last_hidden_state`` [batch, tokens, hidden], by the task.
+
+        Raises:
+            InputError: If the arrays are not what the model takes; its kinds ``ProfileError`` and
+                ``LengthConfigError`` if the bundle has no graph for what was asked.
+            BundleError: If the graph cannot be opened or run.
+        """
+        request = make_request(self._manifest, profile=profile, length_config=length_config)
+        entry = select_graph(self._manifest, request, precision=self._precision, machine=int8_target())
+        feed = check_inputs(inputs, self._manifest.model)
+        if request.length_config is not None:
+            keep_cls = self._manifest.model.always_keep_cls_token
+            lengths = request.length_config.resolve(feed[INPUT_IDS].shape[1], always_keep_cls_token=keep_cls)
+            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
+        return self._open(entry).run(feed)
+
+    def __call__(  # noqa: PLR0913 - the options of three tasks; all but the first by keyword
+        self,
+        texts: str | Sequence[str] | None = None,
+        *,
+        question: str | Sequence[str] | None = None,
+        context: str | Sequence[str] | None = None,
+        profile: str | None = None,
+        length_config: LengthConfigLike | None = None,
+        truncate: bool = False,
+        stride: int | None = None,
+        max_answer_tokens: int | None = None,
+    ) -> Any:
+        """Answer in the terms of the bundle's task: one text gives one result, a list gives a list.
+
+        Args:
+            texts: For text classification and embeddings: a text, or a list of them.
+            question: For question answering: a question, or a list of them.
+            context: For question answering: the text to answer from, or a list of as many.
+            profile: Name of a profile; None for ``full``.
+            length_config: In place of a profile, one number a layer.
+            truncate: For ``texts``: whether to cut what is longer than ``max_length``; else it is refused.
+            stride: For question answering: tokens that neighbouring windows of a long context share; None for 128, or
+                half a window where that is less.
+            max_answer_tokens: For question answering: the longest answer; None for 30.
+
+        Returns:
+            ``Answer`` for question answering, ``Classification`` for text classification, the embedding (see
+            ``encode``) for feature extraction; or a list of them (an array of all embeddings).
+
+        Raises:
+            InputError: If the call does not suit the task, or an input breaks a rule.
+            BundleError: If a file of the bundle turns out not to work.
+        """
+        given = {
+            "texts": texts,
+            "question": question,
+            "context": context,
+            "truncate": truncate or None,
+            "stride": stride,
+            "max_answer_tokens": max_answer_tokens,
+        }
+        names = frozenset(name for name, value in given.items() if value is not None)
+        form, allowed = _CALLS[self.task]
+        if names <= allowed:
+            task = self._task_context(profile, length_config)
+            if question is not None and context is not None:
+                limit = AnswerOptions.max_answer_tokens if max_answer_tokens is None else max_answer_tokens
+                return answer_questions(task, question, context, AnswerOptions(stride, limit))
+            if texts is not None and self.task is Task.TEXT_CLASSIFICATION:
+                return classify(task, texts, truncate=truncate)
+            if texts is not None:
+                return encode(task, texts, EncodeOptions(truncate=truncate))
+        raise InputError(
+            f"A bundle for {self.task.value} must be called as {form}, got {', '.join(sorted(names)) or 'no text'}."
+        )
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        profile: str | None = None,
+        length_config: LengthConfigLike | None = None,
+        batch_size: int = EncodeOptions.batch_size,
+        truncate: bool = EncodeOptions.truncate,
+        pooling: Pooling | PoolingMode | str | None = EncodeOptions.pooling,
+    ) -> NDArray[np.float32]:
+        """Embed texts.
+
+        Args:
+            texts: A text, or a list of them.
+            profile: Name of a profile; None for ``full``.
+            length_config: In place of a profile, one number a layer.
+            batch_size: Most texts to run together.
+            truncate: Whether to cut what is longer than ``max_length``; else it is refused.
+            pooling: None as the bundle says; ``"mean"`` or ``"cls"`` with the bundle's normalisation; or a ``Pooling``.
+
+        Returns:
+            float32 [hidden] for a single text, [texts, hidden] for a list.
+
+        Raises:
+            InputError: If the bundle's task is another, or an input breaks a rule.
+            BundleError: If a file of the bundle turns out not to work.
+        """
+        if self.task is not Task.FEATURE_EXTRACTION:
+            raise InputError(
+                f"encode needs a bundle for {Task.FEATURE_EXTRACTION.value}, got one for {self.task.value}. "
+                f"Call it as {_CALLS[self.task][0]}."
+            )
+        return encode(self._task_context(profile, length_config), texts, EncodeOptions(batch_size, truncate, pooling))
+
+    def __repr__(self) -> str:
+        model = self._manifest.model
+        return f"<DynamicBert {model.id}: {model.task.value}, profiles {', '.join(self.profiles)}>"
+
+    @cached_property
+    def _tokenizer(self) -> TextTokenizer:
+        # Only a file of the contract is read: its checksum was checked.
+        if TOKENIZER_FILE not in {entry.file for entry in self._manifest.files}:
+            raise BundleError(f"{self._bundle} must have a {TOKENIZER_FILE} to read text, got none. Export it again.")
+        return TextTokenizer.open(self._bundle / TOKENIZER_FILE, self._manifest.model)
+
+    def _task_context(self, profile: str | None, length_config: LengthConfigLike | None) -> TaskContext:
+        # Resolved once: an iterator would be used up by the first batch.
+        config = None if length_config is None else LengthConfig.of(length_config)
+        run = partial(self.run, profile=profile, length_config=config)
+        return TaskContext(self._manifest.model, self._tokenizer, run)
+
+    def _open(self, entry: GraphEntry) -> Graph:
+        if entry.file not in self._graphs and not is_exact_on(entry, int8_target()):
+            _warn_of_saturation(entry, int8_target())
+        return self._graphs.get(entry.file)
+
+
+def _warn_of_saturation(entry: GraphEntry, machine: Target | None) -> None:
+    here = "without INT8 instructions" if machine is None else f"with {machine.value}"
+    wanted = "" if entry.target is None else entry.target.value
+    warnings.warn(
+        f"{entry.file} was made for {wanted}; this CPU, {here}, may saturate and answer less exactly. "
+        "Export with --target avx2, or load with precision='fp32'.",
+        RuntimeWarning,
+        stacklevel=4,
+    )

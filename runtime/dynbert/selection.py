@@ -1,0 +1,167 @@
+"""Which graph of a bundle answers a request: pure functions of the manifest, the request and the machine.
+
+A request names a profile or a length config. Other ways to ask (a time budget, a least quality) belong here too: they
+come down to choosing a profile, then a graph of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynbert.errors import InputError, ProfileError
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import ANYTIME, FULL, Precision, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dynbert.manifest import GraphEntry, Manifest
+
+__all__ = ["GraphRequest", "is_exact_on", "make_request", "parse_precision", "profile_names", "select_graph"]
+
+_EXACT_TARGETS: dict[Target | None, tuple[Target, ...]] = {
+    Target.AMX: (Target.AMX, Target.VNNI, Target.AVX2),
+    Target.VNNI: (Target.VNNI, Target.AMX, Target.AVX2),
+    Target.AVX2: (Target.AVX2,),
+    Target.ARM64: (Target.ARM64, Target.VNNI, Target.AMX, Target.AVX2),
+    None: (Target.AVX2,),
+}
+"""For each machine the targets whose graphs it computes exactly, best first.
+
+Graphs for VNNI and AMX use the full range of u8 times s8, whose pair sums x86 without VNNI keeps in 16 bits: there they
+may saturate. Graphs for AVX2 use a reduced range and are exact everywhere.
+"""
+
+
+@dataclass(frozen=True)
+class GraphRequest:
+    """What a caller asks for: a profile's name, or a length config for the anytime graph."""
+
+    profile: str = FULL
+    length_config: LengthConfig | None = None
+    """Set for the anytime graph only; has one entry a layer, within the model's maximum length."""
+
+
+def make_request(
+    manifest: Manifest,
+    *,
+    profile: str | None = None,
+    length_config: LengthConfig | str | Iterable[int | float] | None = None,
+) -> GraphRequest:
+    """Check what the caller asked for against the bundle.
+
+    Args:
+        manifest: The bundle's.
+        profile: Name of a profile; None for ``full``.
+        length_config: One number a layer, for the anytime graph; None for a profile.
+
+    Returns:
+        A request that names a profile of the manifest.
+
+    Raises:
+        ProfileError: If the bundle has no such profile, or no anytime graph.
+        LengthConfigError: If the length config does not fit the model.
+        InputError: If both are given.
+    """
+    if profile is not None and length_config is not None:
+        raise InputError(f"A call must give a profile or a length config, got both ({profile!r} and a length config).")
+    if length_config is None:
+        name = FULL if profile is None else profile
+        names = profile_names(manifest)
+        if name not in names:
+            hint = f" Pass length_config= to run the {ANYTIME} graph." if name == ANYTIME else ""
+            raise ProfileError(f"profile must be one of {', '.join(names)}, got {name!r}.{hint}")
+        return GraphRequest(name)
+    if not has_anytime_graph(manifest):
+        raise ProfileError(
+            f"A bundle must have an {ANYTIME} graph to take a length config, got one without. "
+            f"Use one of its profiles: {', '.join(profile_names(manifest))}."
+        )
+    config = LengthConfig.of(length_config)
+    config.check_layers(manifest.model.num_layers)
+    config.check_max_length(manifest.model.max_length)
+    return GraphRequest(ANYTIME, config)
+
+
+def profile_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the profiles that can be asked for by name: those with a graph, without the anytime one."""
+    with_graphs = {graph.profile for graph in manifest.graphs}
+    return tuple(entry.name for entry in manifest.profiles if entry.name in with_graphs and entry.name != ANYTIME)
+
+
+def has_anytime_graph(manifest: Manifest) -> bool:
+    """Return whether the bundle takes a length config at run time."""
+    return any(graph.profile == ANYTIME for graph in manifest.graphs)
+
+
+def parse_precision(precision: Precision | str | None) -> Precision | None:
+    """Return ``precision`` as a member of the vocabulary.
+
+    Args:
+        precision: A member, its value (``"int8"``, ``"fp32"``), or None for the default.
+
+    Returns:
+        The member, or None.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    if precision is None:
+        return None
+    try:
+        return Precision(precision)
+    except ValueError as err:
+        raise InputError(
+            f"precision must be one of {', '.join(item.value for item in Precision)}, got {precision!r}."
+        ) from err
+
+
+def select_graph(
+    manifest: Manifest, request: GraphRequest, *, precision: Precision | None, machine: Target | None
+) -> GraphEntry:
+    """Return the graph that runs a request on a machine.
+
+    Without a precision it is the INT8 graph that the machine computes exactly, else the fp32 graph, else whatever INT8
+    graph there is. A stated precision is always kept, even where the machine may saturate (see ``is_exact_on``).
+
+    Args:
+        manifest: The bundle's.
+        request: As ``make_request`` returns it.
+        precision: What the caller insists on; None to choose.
+        machine: Best INT8 instruction set of the machine; None if it has none.
+
+    Returns:
+        The graph's entry.
+
+    Raises:
+        ProfileError: If the profile has no graph of that precision.
+    """
+    graphs = [graph for graph in manifest.graphs if graph.profile == request.profile]
+    candidates = [graph for graph in graphs if precision in {None, graph.precision}]
+    if not candidates:
+        there = ", ".join(sorted({graph.precision.value for graph in graphs}))
+        wanted = "any" if precision is None else precision.value
+        raise ProfileError(f"precision must be one of {there} for profile {request.profile!r}, got {wanted}.")
+    return min(candidates, key=lambda graph: _preference(graph, machine))
+
+
+def is_exact_on(graph: GraphEntry, machine: Target | None) -> bool:
+    """Return whether a machine computes a graph as the exporter did, or may saturate.
+
+    Args:
+        graph: Any graph.
+        machine: Best INT8 instruction set of the machine; None if it has none.
+
+    Returns:
+        False only for an INT8 graph whose number range is too wide for the machine.
+    """
+    return graph.target is None or graph.target in _EXACT_TARGETS[machine]
+
+
+def _preference(graph: GraphEntry, machine: Target | None) -> int:
+    """Return a rank, lower is better: exact INT8 by target, then fp32, then INT8 that may saturate."""
+    exact = _EXACT_TARGETS[machine]
+    if graph.precision is Precision.FP32:
+        return len(exact)
+    return exact.index(graph.target) if graph.target in exact else len(exact) + 1

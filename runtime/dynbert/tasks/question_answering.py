@@ -1,0 +1,150 @@
+"""Extractive question answering: the span of the context that answers the question.
+
+Scores follow Hugging Face's pipeline: softmax over the context's tokens and CLS, apart for starts and for ends; a
+span's probability is their product; a span grows to whole words, and spans that grow to the same words are one answer
+with the sum of their probabilities. Here as there the sum is over the most probable spans only. Unlike there,
+overlapping windows do not add up (the best window counts), nor do equal words at different places: so a score stays
+within [0, 1].
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynbert.errors import InputError
+from dynbert.tasks.base import as_texts, check_whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dynbert.tasks.base import TaskContext
+    from dynbert.tokenization import Window
+
+__all__ = ["Answer", "AnswerOptions", "answer_questions"]
+
+_WINDOWS_PER_BATCH = 8
+_SPANS_PER_WINDOW = 12
+"""Most probable token spans that are grown to words and summed; what the pipeline takes for one answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best answer to a question."""
+
+    text: str
+    """``context[start:end]``, exactly."""
+    score: float
+    """Probability of the span in its window of the context, in [0, 1]."""
+    start: int
+    """First character in the context, as Python counts them (code points)."""
+    end: int
+    """Character after the last one."""
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How to look for an answer.
+
+    Raises:
+        InputError: On construction, when a value is out of its range.
+    """
+
+    stride: int | None = None
+    """Tokens that neighbouring windows of a long context share, at least 0. None: 128, or half a window if less."""
+    max_answer_tokens: int = 30
+    """Longest answer in tokens, at least 1, before it grows to whole words."""
+
+    def __post_init__(self) -> None:
+        if self.stride is not None:
+            check_whole_number("stride", self.stride, least=0)
+        check_whole_number("max_answer_tokens", self.max_answer_tokens, least=1)
+
+
+def answer_questions(
+    task: TaskContext, question: str | Sequence[str], context: str | Sequence[str], options: AnswerOptions
+) -> Answer | list[Answer]:
+    """Answer one question, or several, each from its own context.
+
+    Args:
+        task: The bundle's side of the call.
+        question: A question, or a list of them.
+        context: The text to answer from, or a list of as many.
+        options: How to look.
+
+    Returns:
+        The best answer, or a list of them in the questions' order.
+
+    Raises:
+        InputError: If a text has no token, a question leaves no room for its context, or the lists differ in length.
+    """
+    questions, is_single = as_texts(question)
+    contexts, is_single_context = as_texts(context)
+    if is_single != is_single_context or len(questions) != len(contexts):
+        raise InputError(
+            "question and context must be two strings or two lists of one length, "
+            f"got {_describe(question)} and {_describe(context)}."
+        )
+    answers = [_answer(task, *pair, options) for pair in zip(questions, contexts, strict=True)]
+    return answers[0] if is_single else answers
+
+
+def _describe(texts: str | Sequence[str]) -> str:
+    return "a string" if isinstance(texts, str) else f"a list of {len(texts)}"
+
+
+def _answer(task: TaskContext, question: str, context: str, options: AnswerOptions) -> Answer:
+    windows = task.tokenizer.windows(question, context, stride=options.stride)
+    best: dict[tuple[int, int], float] = {}
+    rows = iter(windows)
+    for batch in task.run_batches([window.encoding for window in windows], _WINDOWS_PER_BATCH):
+        for starts, ends in zip(batch.output("start_logits"), batch.output("end_logits"), strict=True):
+            for words, score in _score_words(next(rows), starts, ends, options.max_answer_tokens).items():
+                best[words] = max(score, best.get(words, 0.0))
+    start, end = max(best, key=lambda words: best[words])  # the first of equals
+    score = min(best[start, end], 1.0)  # a sum of products may round to more
+    end = _after_marks(context, end)
+    return Answer(context[start:end], score, start, end)
+
+
+def _score_words(
+    window: Window, starts: NDArray[Any], ends: NDArray[Any], max_answer_tokens: int
+) -> dict[tuple[int, int], float]:
+    """Return the probability of each likely answer of a window, by its characters in the context.
+
+    ``starts`` and ``ends`` are the row's logits, float [tokens], padding included.
+    """
+    spans = np.outer(_probabilities(window, starts), _probabilities(window, ends))
+    tokens = np.arange(len(spans))
+    answer_tokens = tokens[None, :] - tokens[:, None] + 1
+    spans[(answer_tokens < 1) | (answer_tokens > max_answer_tokens)] = -1.0
+    flat = spans.ravel()
+    # All ties at the cut count, so that the result does not depend on how numpy orders equals.
+    cut = np.partition(flat, -_SPANS_PER_WINDOW)[-_SPANS_PER_WINDOW] if len(flat) > _SPANS_PER_WINDOW else 0.0
+    words: dict[tuple[int, int], float] = {}
+    for index in np.flatnonzero(flat >= max(cut, 0.0)):
+        first, last = divmod(int(index), len(spans))
+        key = (window.words[first][0], window.words[last][1])
+        words[key] = words.get(key, 0.0) + float(flat[index])
+    return words
+
+
+def _probabilities(window: Window, logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the softmax over the window's context tokens and CLS, of the context tokens only, [context tokens]."""
+    context = logits[window.first : window.stop].astype(np.float64)
+    cls = logits[:1].astype(np.float64) if window.has_cls else np.empty(0)
+    highest = max(context.max(), cls.max(initial=-np.inf))
+    weights = np.exp(context - highest)
+    return np.asarray(weights / (weights.sum() + np.exp(cls - highest).sum()))
+
+
+def _after_marks(text: str, end: int) -> int:
+    """Return where a span ends that takes in the marks after it: an accent that the normaliser dropped has no token."""
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return end

@@ -1,0 +1,263 @@
+"""Whether a bundle works on this machine: its files, each graph at many shapes, and a recorded probe.
+
+The exporter verified the graphs where it made them. Kernels differ between processors, so a device can ask again: does
+every graph open, run, and give the outputs that it gave at home?
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynbert.cpu import int8_target
+from dynbert.errors import BundleError
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import MANIFEST_FILE, Precision, Task, check_files, read_manifest
+from dynbert.selection import is_exact_on
+from dynbert.session import check_threads, open_graph
+from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dynbert.manifest import GraphEntry, Manifest, ModelInfo
+    from dynbert.session import Graph
+
+__all__ = ["FP32_TOLERANCE", "INT8_COSINE", "Check", "verify_bundle"]
+
+FP32_TOLERANCE = 1e-3
+"""Largest difference of an fp32 graph from its probe."""
+INT8_COSINE = 0.99
+"""Least cosine similarity of an INT8 graph with its probe."""
+
+_TOKENS = (1, 2, 3, 7, 64, 128)
+"""Input lengths tried beside the maximum; longer ones than that are left out."""
+_BATCHES = (1, 4)
+_PAD_FRACTIONS = (0.0, 0.25, 0.5, 1.0)
+"""Share of each row of a batch that is padding; one token always stays."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of one file."""
+
+    file: str
+    name: str
+    """``contract``, ``reads``, ``opens``, ``runs`` or ``probe``."""
+    failures: tuple[str, ...] = ()
+    """What is wrong; empty where the check passed."""
+    note: str = ""
+    """What was found, where that is worth telling."""
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.failures
+
+
+def verify_bundle(bundle: Path, *, threads: int | None = None) -> list[Check]:
+    """Check a bundle from end to end.
+
+    A failure does not stop the other checks, with one exception: when a file breaks the contract, no graph is opened,
+    because what the files are is then unknown.
+
+    Args:
+        bundle: The bundle's folder.
+        threads: Threads that compute; None for the usable cores.
+
+    Returns:
+        Every check that was made: the files first, then graph by graph.
+
+    Raises:
+        InputError: If ``threads`` cannot be had.
+    """
+    check_threads(threads)
+    try:
+        manifest = read_manifest(bundle)
+    except BundleError as err:
+        return [Check(MANIFEST_FILE, "contract", (str(err),))]
+    checks = _contract_checks(bundle, manifest)
+    if not all(check.is_passed for check in checks):
+        return checks
+    checks.append(_tokenizer_check(bundle, manifest))
+    probe_check, probe = _read_probe(bundle, manifest)
+    checks.append(probe_check)
+    for entry in manifest.graphs:
+        checks += _graph_checks(bundle, manifest.model, entry, threads, probe)
+    return checks
+
+
+def _contract_checks(bundle: Path, manifest: Manifest) -> list[Check]:
+    checks = [Check(MANIFEST_FILE, "contract")]
+    for entry in manifest.entries:
+        try:
+            check_files(bundle, (entry,))
+            failures: tuple[str, ...] = ()
+        except BundleError as err:
+            failures = (str(err),)
+        checks.append(Check(entry.file, "contract", failures))
+    listed = {entry.file for entry in manifest.entries}
+    needed = {TOKENIZER_FILE} | ({manifest.probe.file} if manifest.probe else set())
+    missing = (f"{name} must be among the manifest's files, got no entry." for name in sorted(needed - listed))
+    return checks + [Check(MANIFEST_FILE, "contract", (failure,)) for failure in missing]
+
+
+def _tokenizer_check(bundle: Path, manifest: Manifest) -> Check:
+    try:
+        TextTokenizer.open(bundle / TOKENIZER_FILE, manifest.model)
+    except BundleError as err:
+        return Check(TOKENIZER_FILE, "reads", (str(err),))
+    return Check(TOKENIZER_FILE, "reads")
+
+
+def _read_probe(bundle: Path, manifest: Manifest) -> tuple[Check, dict[str, NDArray[Any]] | None]:
+    """Return the check of the probe's file, and its arrays; no arrays where there is none or it cannot be read."""
+    if manifest.probe is None:
+        return Check(MANIFEST_FILE, "probe", note="the bundle has none"), None
+    file = manifest.probe.file
+    try:
+        # A .npy file of the same name would come back as an array; only an archive has arrays by name.
+        if not zipfile.is_zipfile(bundle / file):
+            return Check(file, "reads", ("The probe must be a .npz archive, got another kind of file.",)), None
+        with np.load(bundle / file, allow_pickle=False) as archive:
+            return Check(file, "reads"), {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+        return Check(file, "reads", (f"The probe must be a .npz archive of plain arrays, got: {err}.",)), None
+
+
+def _graph_checks(
+    bundle: Path, model: ModelInfo, entry: GraphEntry, threads: int | None, probe: Mapping[str, NDArray[Any]] | None
+) -> Iterator[Check]:
+    try:
+        graph = open_graph(bundle / entry.file, threads=threads)
+    except BundleError as err:
+        yield Check(entry.file, "opens", (str(err),))
+        return
+    yield Check(entry.file, "opens")
+    shapes = list(_shapes(model.max_length))
+    failures = [failure for batch, tokens in shapes for failure in _run_failures(graph, model, batch, tokens)]
+    yield Check(entry.file, "runs", tuple(failures), f"{len(shapes)} shapes")
+    if probe is not None:
+        yield _probe_check(graph, entry, probe)
+
+
+def _shapes(max_length: int) -> Iterator[tuple[int, int]]:
+    for tokens in sorted({length for length in _TOKENS if length <= max_length} | {max_length}):
+        for batch in _BATCHES:
+            yield batch, tokens
+
+
+def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:
+    inputs = _random_inputs(model, batch, tokens)
+    for config in _length_configs(model) if LENGTH_CONFIG in graph.inputs else [None]:
+        where = f"batch {batch}, {tokens} tokens"
+        feed = dict(inputs)
+        if config is not None:
+            where += f", lengths {config}"
+            lengths = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
+            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
+        try:
+            outputs = graph.run(feed)
+        except BundleError as err:
+            yield f"{where}: {err}"
+            continue
+        yield from (f"{where}: {failure}" for failure in _output_failures(outputs, model, batch, tokens))
+
+
+def _random_inputs(model: ModelInfo, batch: int, tokens: int) -> dict[str, NDArray[np.int64]]:
+    """Return rows of random ids with unequal padding, int64 [batch, tokens]."""
+    generator = np.random.default_rng(tokens)
+    ids = generator.integers(0, model.vocab_size, (batch, tokens), np.int64)
+    mask = np.ones_like(ids)
+    for row, fraction in zip(range(batch), _PAD_FRACTIONS, strict=False):
+        mask[row, max(1, round(tokens * (1 - fraction))) :] = 0
+    ids[mask == 0] = model.pad_token_id
+    return {INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}
+
+
+def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
+    """Return a config that drops nothing, and one that drops some tokens after every layer."""
+    layers = model.num_layers
+    shrinking = tuple(1.0 - 0.75 * (layer + 1) / layers for layer in range(layers))
+    return LengthConfig((1.0,) * layers), LengthConfig(shrinking)
+
+
+def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:
+    for name, shape in _expected_shapes(model, batch, tokens).items():
+        if name not in outputs:
+            yield f"the outputs must have {name}, got {', '.join(outputs)}"
+            continue
+        output = outputs[name]
+        if not _fits(output.shape, shape):
+            yield f"{name} must have the shape {list(shape)}, got {list(output.shape)}"
+        if not np.isfinite(output).all():
+            yield f"{name} must be finite, got {int((~np.isfinite(output)).sum())} values that are not"
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(want in {None, size} for size, want in zip(shape, expected, strict=True))
+
+
+def _expected_shapes(model: ModelInfo, batch: int, tokens: int) -> dict[str, tuple[int | None, ...]]:
+    """Return the outputs that a task needs; a None stands for any size."""
+    if model.task is Task.QUESTION_ANSWERING:
+        return {"start_logits": (batch, tokens), "end_logits": (batch, tokens)}
+    if model.task is Task.TEXT_CLASSIFICATION:
+        return {"logits": (batch, len(model.labels) or None)}
+    return {"last_hidden_state": (batch, tokens, model.hidden_size)}
+
+
+def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[Any]]) -> Check:
+    wanted = [f"input.{name}" for name in sorted(graph.inputs)] + [f"{entry.file}/{name}" for name in graph.outputs]
+    missing = [key for key in wanted if key not in probe]
+    if missing:
+        return Check(entry.file, "probe", (f"The probe must have {', '.join(missing)}, got no such arrays.",))
+    try:
+        outputs = graph.run({name: probe[f"input.{name}"] for name in graph.inputs})
+    except BundleError as err:
+        return Check(entry.file, "probe", (str(err),))
+    mask = probe.get(f"input.{ATTENTION_MASK}")
+    failures, notes = [], []
+    for name in graph.outputs:
+        expected = probe[f"{entry.file}/{name}"]
+        if expected.shape != outputs[name].shape:
+            failures.append(
+                f"{name} must have the probe's shape {list(expected.shape)}, got {list(outputs[name].shape)}"
+            )
+            continue
+        measured, is_close = _compare(_valid(outputs[name], mask), _valid(expected, mask), entry.precision)
+        notes.append(f"{name} {measured}")
+        if not is_close:
+            failures.append(f"{name} must be as recorded, got {measured}")
+    machine = int8_target()
+    if failures and not is_exact_on(entry, machine):
+        failures.append(
+            f"this CPU ({machine.value if machine else 'no INT8 instructions'}) sums pairs of INT8 products in 16 bits "
+            "and may saturate on such a graph: export with --target avx2, or use precision fp32"
+        )
+    return Check(entry.file, "probe", tuple(failures), "; ".join(notes))
+
+
+def _valid(output: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the values at valid positions, where an output has positions; what padding gives is nobody's answer."""
+    if mask is None or output.shape[:2] != mask.shape:
+        return output
+    return np.asarray(output[mask.astype(bool)])
+
+
+def _compare(output: NDArray[Any], expected: NDArray[Any], precision: Precision) -> tuple[str, bool]:
+    """Return how near an output is to the recorded one, in words, and whether that is near enough."""
+    got, want = output.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    if precision is Precision.FP32:
+        difference = float(np.abs(got - want).max(initial=0.0))
+        return f"differs by {difference:.1e} (at most {FP32_TOLERANCE:.0e})", difference <= FP32_TOLERANCE
+    norms = float(np.linalg.norm(got) * np.linalg.norm(want))
+    cosine = float(got @ want) / norms if norms > 0.0 else float(np.array_equal(got, want))
+    return f"has cosine {cosine:.4f} (at least {INT8_COSINE})", cosine >= INT8_COSINE

@@ -1,0 +1,305 @@
+"""Tiny bundles whose graphs compute something that a few lines of numpy compute too.
+
+Every graph looks its token ids up in one table and scales them by a number of its own, so a test can tell which graph
+ran and what it was fed. The oracle is ``ToyBundle.expected``; it shares no code with the runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from dynbert.manifest import (
+    ANYTIME,
+    FULL,
+    GraphEntry,
+    Latency,
+    Manifest,
+    ModelInfo,
+    Parity,
+    Pooling,
+    PoolingMode,
+    Precision,
+    Probe,
+    ProfileEntry,
+    Quality,
+    Target,
+    Task,
+    file_entry,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["LABELS", "WORDS", "ToyBundle", "ToySpec", "make_bundle", "make_tokenizer", "rewrite_manifest"]
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+WORDS = [
+    *SPECIALS,
+    *[
+        "who",
+        "what",
+        "wrote",
+        "it",
+        "the",
+        "a",
+        "book",
+        "was",
+        "by",
+        "in",
+        "and",
+        "cafe",
+        "zoe",
+        "naive",
+        "play",
+        "run",
+    ],
+    *["good", "bad", "film", "of", "paris", "old", "tower", "##s", "##ing", "##ner", "?", ".", ",", "!"],
+]
+LABELS = ("negative", "neutral", "positive")
+HIDDEN = 8
+LAYERS = 2
+_OUTPUTS = {
+    Task.FEATURE_EXTRACTION: ("last_hidden_state",),
+    Task.TEXT_CLASSIFICATION: ("logits",),
+    Task.QUESTION_ANSWERING: ("start_logits", "end_logits"),
+}
+_WIDTHS = {Task.FEATURE_EXTRACTION: HIDDEN, Task.TEXT_CLASSIFICATION: len(LABELS), Task.QUESTION_ANSWERING: 2}
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_TYPE_STEP = 0.25
+
+
+@dataclass(frozen=True)
+class ToySpec:
+    """What a toy bundle is made of."""
+
+    task: Task = Task.FEATURE_EXTRACTION
+    profiles: Mapping[str, tuple[float, ...] | None] = field(
+        default_factory=lambda: {FULL: None, "fast": (0.5, 0.25), ANYTIME: None}
+    )
+    precisions: tuple[Precision, ...] = (Precision.INT8, Precision.FP32)
+    target: Target = Target.AVX2  # exact on every machine, so that tests do not depend on the machine
+    max_length: int = 16
+    labels: tuple[str, ...] = LABELS
+    problem_type: str | None = None
+    pooling: Pooling | None = field(default_factory=lambda: Pooling(mode=PoolingMode.MEAN, normalize=True))
+    inputs: tuple[str, ...] = _INPUTS
+    table: np.ndarray | None = None
+    """float32 [words, width]; None for random numbers."""
+    has_probe: bool = True
+
+    @property
+    def width(self) -> int:
+        return len(self.labels) if self.task is Task.TEXT_CLASSIFICATION else _WIDTHS[self.task]
+
+
+@dataclass(frozen=True)
+class ToyBundle:
+    """A bundle on disk with what its graphs compute."""
+
+    folder: Path
+    spec: ToySpec
+    manifest: Manifest
+    table: np.ndarray
+    scales: Mapping[str, float]
+
+    def expected(
+        self, file: str, ids: np.ndarray, *, mask=None, types=None, lengths: tuple[int, ...] = ()
+    ) -> dict[str, np.ndarray]:
+        """Return the outputs of a graph, by numpy."""
+        mask = np.ones_like(ids) if mask is None else mask
+        states = self.table[ids] * np.float32(self.scales[file]) + np.float32(sum(lengths))
+        if types is not None:
+            states = states + np.float32(_TYPE_STEP) * types[..., None].astype(np.float32)
+        if self.spec.task is Task.FEATURE_EXTRACTION:
+            return {"last_hidden_state": states}
+        if self.spec.task is Task.TEXT_CLASSIFICATION:
+            return {"logits": (states * mask[..., None]).sum(axis=1, dtype=np.float32)}
+        return {"start_logits": states[..., 0], "end_logits": states[..., 1]}
+
+
+def make_tokenizer() -> Tokenizer:
+    """Return a lower-casing WordPiece tokenizer like BERT's, with a truncation and padding that the runtime ignores."""
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    tokenizer.add_special_tokens(SPECIALS)
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=9)
+    return tokenizer
+
+
+def make_bundle(folder: Path, spec: ToySpec | None = None, **changes) -> ToyBundle:
+    """Write a toy bundle.
+
+    Args:
+        folder: Where; created if absent.
+        spec: What to write; the default is a bundle for embeddings.
+        **changes: Fields of the spec to replace.
+
+    Returns:
+        The bundle.
+    """
+    spec = replace(spec or ToySpec(), **changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = spec.table
+    if table is None:
+        table = np.random.default_rng(7).normal(size=(len(WORDS), spec.width)).astype(np.float32)
+    scales: dict[str, float] = {}
+    for profile in spec.profiles:
+        for precision in spec.precisions:
+            file = f"{profile}.{precision.value}.onnx"
+            scales[file] = 1.0 + 0.125 * len(scales)
+            onnx.save(make_graph(spec, table, scales[file], takes_lengths=profile == ANYTIME), folder / file)
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+    bundle = ToyBundle(folder, spec, _manifest(folder, spec), table, scales)
+    if spec.has_probe:
+        _write_probe(bundle)
+        bundle = replace(bundle, manifest=_manifest(folder, spec))
+    write_manifest(folder, bundle.manifest)
+    return bundle
+
+
+def rewrite_manifest(bundle: ToyBundle, **changes) -> ToyBundle:
+    """Make the manifest agree with the files that are there now, with some of its fields changed."""
+    manifest = _manifest(bundle.folder, bundle.spec)
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    manifest = Manifest(**{**fields, **changes})
+    write_manifest(bundle.folder, manifest)
+    return replace(bundle, manifest=manifest)
+
+
+def make_graph(spec: ToySpec, table: np.ndarray, scale: float, *, takes_lengths: bool) -> onnx.ModelProto:
+    """Return the graph ``table[ids] * scale [+ sum(lengths)] [+ types / 4]``, reduced as the task wants it."""
+    initializers = [
+        numpy_helper.from_array(table, "table"),
+        numpy_helper.from_array(np.float32(scale), "scale"),
+        numpy_helper.from_array(np.float32(_TYPE_STEP), "type_step"),
+        numpy_helper.from_array(np.array([1]), "one"),
+        numpy_helper.from_array(np.array([2]), "two"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
+        helper.make_node("Mul", ["looked_up", "scale"], ["scaled"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in spec.inputs]
+    states = "scaled"
+    if takes_lengths:
+        inputs.append(helper.make_tensor_value_info("length_config", TensorProto.INT64, [LAYERS]))
+        nodes += [
+            helper.make_node("ReduceSum", ["length_config"], ["total"], keepdims=0),
+            helper.make_node("Cast", ["total"], ["total_float"], to=TensorProto.FLOAT),
+            helper.make_node("Add", [states, "total_float"], ["lengthened"]),
+        ]
+        states = "lengthened"
+    if "token_type_ids" in spec.inputs:
+        nodes += [
+            helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["types", "type_step"], ["type_steps"]),
+            helper.make_node("Unsqueeze", ["type_steps", "two"], ["type_states"]),
+            helper.make_node("Add", [states, "type_states"], ["typed"]),
+        ]
+        states = "typed"
+    nodes += _task_nodes(spec, states)
+    dims = {
+        Task.FEATURE_EXTRACTION: ["batch", "tokens", spec.width],
+        Task.TEXT_CLASSIFICATION: ["batch", spec.width],
+        Task.QUESTION_ANSWERING: ["batch", "tokens"],
+    }[spec.task]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in _OUTPUTS[spec.task]]
+    graph = helper.make_graph(nodes, "toy", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _task_nodes(spec: ToySpec, states: str) -> list[onnx.NodeProto]:
+    if spec.task is Task.FEATURE_EXTRACTION:
+        return [helper.make_node("Identity", [states], ["last_hidden_state"])]
+    if spec.task is Task.QUESTION_ANSWERING:
+        return [
+            helper.make_node("Split", [states], ["start_column", "end_column"], axis=2),
+            helper.make_node("Squeeze", ["start_column", "two"], ["start_logits"]),
+            helper.make_node("Squeeze", ["end_column", "two"], ["end_logits"]),
+        ]
+    return [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "two"], ["mask_column"]),
+        helper.make_node("Mul", [states, "mask_column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "one"], ["logits"], keepdims=0),
+    ]
+
+
+def _manifest(folder: Path, spec: ToySpec) -> Manifest:
+    graphs, profiles = [], []
+    for profile, length_config in spec.profiles.items():
+        profiles.append(ProfileEntry(name=profile, length_config=length_config))
+        for precision in spec.precisions:
+            entry = file_entry(folder / f"{profile}.{precision.value}.onnx")
+            graphs.append(
+                GraphEntry(
+                    profile=profile,
+                    precision=precision,
+                    target=spec.target if precision is Precision.INT8 else None,
+                    file=entry.file,
+                    sha256=entry.sha256,
+                    bytes=entry.bytes,
+                    parity=Parity(inputs=4, near_ties=0, max_abs_difference=1e-6, agreement=1.0),
+                    quality=Quality(metric="cosine", value=0.9976, data="toy texts", samples=4),
+                    latency=(Latency(tokens=16, batch=1, threads=1, median_ms=1.25),),
+                )
+            )
+    names = {graph.file for graph in graphs} | {"manifest.json"}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+    is_classifier = spec.task is Task.TEXT_CLASSIFICATION
+    model = ModelInfo(
+        id="toy/bert",
+        task=spec.task,
+        architecture="BertModel",
+        num_layers=LAYERS,
+        hidden_size=HIDDEN,
+        vocab_size=len(WORDS),
+        type_vocab_size=2,
+        max_length=spec.max_length,
+        pad_token_id=0,
+        always_keep_cls_token=True,
+        labels=spec.labels if is_classifier else (),
+        problem_type=spec.problem_type,
+        pooling=spec.pooling if spec.task is Task.FEATURE_EXTRACTION else None,
+    )
+    return Manifest(
+        schema_version=1,
+        minimum_runtime="0.1.0",
+        created_by={"dynbert": "0.1.0"},
+        cpu="Toy CPU",
+        model=model,
+        profiles=tuple(profiles),
+        graphs=tuple(graphs),
+        files=tuple(file_entry(folder / name) for name in others),
+        probe=Probe(file="probe.npz") if "probe.npz" in others else None,
+    )
+
+
+def _write_probe(bundle: ToyBundle) -> None:
+    ids = np.random.default_rng(3).integers(4, len(WORDS), (2, 6))
+    mask = np.array([[1] * 6, [1] * 4 + [0] * 2])
+    types = np.zeros_like(ids)
+    lengths = (6, 3)
+    arrays = {"input.input_ids": ids, "input.attention_mask": mask, "input.token_type_ids": types}
+    arrays["input.length_config"] = np.array(lengths)
+    for graph in bundle.manifest.graphs:
+        taken = lengths if graph.profile == ANYTIME else ()
+        outputs = bundle.expected(graph.file, ids, mask=mask, lengths=taken)
+        arrays |= {f"{graph.file}/{name}": output for name, output in outputs.items()}
+    np.savez(bundle.folder / "probe.npz", **arrays)

@@ -1,0 +1,127 @@
+"""Text classification: labels and scores by problem type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dynbert
+from dynbert.errors import BundleError, InputError
+from dynbert.manifest import Task
+from tests.helpers.bundles import LABELS, WORDS, make_bundle
+
+TEXT = "the good film"
+IDS = np.array([[2, *(WORDS.index(word) for word in TEXT.split()), 3]])
+
+
+def bundle_of(tmp_path, **changes):
+    return make_bundle(tmp_path / "bundle", task=Task.TEXT_CLASSIFICATION, **changes)
+
+
+def test_classification_is_the_softmax_when_one_label_applies(classification_bundle):
+    result = dynbert.load(classification_bundle.folder)(TEXT)
+    logits = classification_bundle.expected("full.int8.onnx", IDS)["logits"][0].astype(float)
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert tuple(result.scores) == LABELS
+    np.testing.assert_allclose(list(result.scores.values()), expected, rtol=1e-5)
+    assert result.label == LABELS[int(expected.argmax())]
+    assert result.score == result.scores[result.label] == max(result.scores.values())
+    assert sum(result.scores.values()) == pytest.approx(1.0)
+
+
+def test_classification_is_a_sigmoid_each_when_several_labels_apply(tmp_path):
+    bundle = bundle_of(tmp_path, problem_type="multi_label_classification")
+    result = dynbert.load(bundle.folder)(TEXT)
+    logits = bundle.expected("full.int8.onnx", IDS)["logits"][0].astype(float)
+    np.testing.assert_allclose(list(result.scores.values()), 1.0 / (1.0 + np.exp(-logits)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "problem_type"), [(("stars",), None), (LABELS, "regression")])
+def test_classification_is_the_bare_value_when_regression(tmp_path, labels, problem_type):
+    bundle = bundle_of(tmp_path, labels=labels, problem_type=problem_type)
+    result = dynbert.load(bundle.folder)(TEXT)
+    logits = bundle.expected("full.int8.onnx", IDS)["logits"][0]
+    np.testing.assert_allclose(list(result.scores.values()), logits, rtol=1e-5)
+    assert tuple(result.scores) == labels
+
+
+def test_classification_does_not_overflow_when_logits_are_large(tmp_path):
+    table = np.full((len(WORDS), 3), -1e4, np.float32)
+    table[:, 1] = 1e4
+    for problem_type in ("multi_label_classification", "single_label_classification"):
+        bundle = bundle_of(tmp_path / problem_type, table=table, problem_type=problem_type)
+        assert dynbert.load(bundle.folder)(TEXT).scores == {"negative": 0.0, "neutral": 1.0, "positive": 0.0}
+
+
+def test_classifications_keep_order_and_ignore_padding_when_a_list_is_given(classification_bundle):
+    model = dynbert.load(classification_bundle.folder)
+    texts = ["the good film", "bad", "the old book was naive. running in paris"] * 15  # more than one batch
+    results = model(texts)
+    assert len(results) == 45
+    for text, result in zip(texts[:3], results[-3:], strict=True):
+        alone = model(text)
+        assert alone.label == result.label
+        assert alone.score == pytest.approx(result.score, rel=1e-5)
+    assert len({result.score for result in results}) > 1
+    assert model([]) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"texts": ""}, "text must have at least one token, got ''"),
+        ({"texts": ["good", " "]}, "text 1 must have at least one token, got ' '"),
+        ({"texts": "good " * 15}, "text must have at most 14 tokens .*, got 15.*truncate=True"),
+        ({"texts": 7}, "Texts must be a string or a list of strings, got int"),
+        ({"texts": ["good", 7]}, "Texts must be strings, got int"),
+        (
+            {"question": "a", "context": "b"},
+            r"for text-classification must be called as model\(texts\), got context, q",
+        ),
+        ({"texts": "a", "stride": 2}, "got stride, texts"),
+        ({}, "got no text"),
+    ],
+)
+def test_call_names_rule_and_value_when_it_is_wrong(classification_bundle, arguments, message):
+    with pytest.raises(InputError, match=message):
+        dynbert.load(classification_bundle.folder)(**arguments)
+
+
+def test_long_text_is_cut_when_told_to(classification_bundle):
+    model = dynbert.load(classification_bundle.folder)
+    assert model("good " * 40, truncate=True) == model("good " * 14)
+
+
+def test_encode_says_what_the_bundle_does_when_it_makes_no_embeddings(classification_bundle):
+    message = "encode needs a bundle for feature-extraction, got one for text-classification"
+    with pytest.raises(InputError, match=message):
+        dynbert.load(classification_bundle.folder).encode("good")
+
+
+def test_labels_are_numbered_when_the_checkpoint_names_none(tmp_path):
+    bundle = bundle_of(tmp_path)
+    from msgspec.structs import replace
+
+    from dynbert.model import DynamicBert
+
+    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, labels=()))
+    result = DynamicBert(bundle.folder, manifest)(TEXT)
+    assert tuple(result.scores) == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a", "b")}, "must have one logit for each of 2 labels, got 3"),
+        ({"problem_type": "ranking"}, "problem_type must be one of single_label_classification, .*, got 'ranking'"),
+    ],
+)
+def test_call_blames_the_bundle_when_its_facts_do_not_fit_its_graph(tmp_path, changes, message):
+    from msgspec.structs import replace
+
+    from dynbert.model import DynamicBert
+
+    bundle = bundle_of(tmp_path)
+    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, **changes))
+    with pytest.raises(BundleError, match=message):
+        DynamicBert(bundle.folder, manifest)(TEXT)

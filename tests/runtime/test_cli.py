@@ -1,0 +1,254 @@
+"""The ``dynbert`` command: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import dynbert
+from dynbert import cli
+from dynbert.manifest import FULL, Target
+from tests.helpers.bundles import make_bundle
+from tests.runtime.test_manifest import damage_changed, damage_missing
+
+
+def invoke(*arguments, stdin=None):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], input=stdin)
+
+
+def run_command(*arguments, stdin=""):
+    """Run the command in a process of its own, as a shell would."""
+    code = "from dynbert.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        input=stdin.encode(),
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_version_is_printed():
+    result = invoke("--version")
+    assert (result.exit_code, dynbert.__version__ in result.output) == (0, True)
+
+
+def test_help_names_the_commands():
+    output = invoke("-h").output
+    assert all(command in output for command in ("info", "run", "verify"))
+
+
+def test_info_shows_model_machine_and_every_graph(embedding_bundle):
+    result = invoke("info", embedding_bundle.folder)
+    assert result.exit_code == 0, result.output
+    for text in ("toy/bert", "feature-extraction", "16 tokens", "Toy CPU", "ms at 16", "1.25", "0.9976 cosine"):
+        assert text in result.output
+    lines = {
+        line.split()[4]: line.split() for line in result.output.splitlines() if ".onnx" in line and "at run" not in line
+    }
+    assert lines["fast.int8.onnx"][:4] == ["fast", "0.5,0.25", "int8", "avx2"]
+    assert lines["full.fp32.onnx"][:4] == ["full", "all", "fp32", "any"]
+    assert "at run time" in result.output
+
+
+def test_info_is_the_manifest_and_the_machine_when_json(embedding_bundle):
+    record = json.loads(invoke("info", embedding_bundle.folder, "--json").output)
+    assert set(record) == {"machine", "manifest"}
+    assert set(record["machine"]) == {"cpu", "int8", "cores"}
+    assert record["manifest"] == json.loads((embedding_bundle.folder / "manifest.json").read_text())
+
+
+def test_run_answers_a_question(question_bundle):
+    arguments = ("run", question_bundle.folder, "--question", "who wrote it?", "--profile", "fast")
+    context = "Zoé wrote the good old book"
+    expected = dynbert.load(question_bundle.folder)(question="who wrote it?", context=context, profile="fast")
+    record = json.loads(invoke(*arguments, "--context", context, "--json").output)
+    assert record["text"] == expected.text == context[record["start"] : record["end"]]
+    assert record["score"] == pytest.approx(expected.score)
+    text = invoke(*arguments, "--context", context).output
+    assert text.splitlines()[0] == expected.text
+    for further in ((), ("--context", "-")):
+        assert json.loads(invoke(*arguments, *further, "--json", stdin=context).output) == record
+
+
+def test_run_passes_every_option_on(question_bundle):
+    context = "the good old book was bad. " * 9
+    options = {"length_config": "9,4", "stride": 3, "max_answer_tokens": 2}
+    model = dynbert.load(question_bundle.folder, precision="fp32")
+    expected = model(question="who", context=context, **options)
+    flags = [item for name, value in options.items() for item in (f"--{name.replace('_', '-')}", value)]
+    result = invoke(
+        "run", question_bundle.folder, "--question", "who", "--context", context, *flags,
+        "--precision", "fp32", "--threads", 1, "--json",
+    )  # fmt: skip
+    record = json.loads(result.output)
+    assert (record["start"], record["end"]) == (expected.start, expected.end)
+    assert record["score"] == pytest.approx(expected.score)
+
+
+def test_run_classifies_texts(classification_bundle):
+    texts = ["good film", "bad film"]
+    expected = dynbert.load(classification_bundle.folder)(texts)
+    flags = [item for text in texts for item in ("--text", text)]
+    result = invoke("run", classification_bundle.folder, *flags)
+    assert result.exit_code == 0, result.output
+    rows = result.output.splitlines()[2:]
+    assert [row.split()[2] for row in rows] == [item.label for item in expected]
+    records = json.loads(invoke("run", classification_bundle.folder, *flags, "--json").output)
+    assert [record["text"] for record in records] == texts
+    for record, item in zip(records, expected, strict=True):
+        assert record["label"] == item.label
+        assert record["scores"] == pytest.approx(dict(item.scores))
+
+
+def test_run_embeds_texts_and_compares_them(embedding_bundle):
+    texts = ["the book", "paris"]
+    embeddings = dynbert.load(embedding_bundle.folder)(texts)
+    flags = [item for text in texts for item in ("--text", text)]
+    output = invoke("run", embedding_bundle.folder, *flags).output
+    assert f"{embeddings[0, 0]:+.4f}" in output
+    assert "Cosine similarity" in output
+    assert f"{float(embeddings[0] @ embeddings[1]):.3f}" in output
+    records = json.loads(invoke("run", embedding_bundle.folder, *flags, "--json").output)
+    np.testing.assert_allclose([record["embedding"] for record in records], embeddings, rtol=1e-6)
+    single = invoke("run", embedding_bundle.folder, "--text", "paris").output
+    assert "Cosine" not in single
+
+
+def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
+    for flags in ((), ("--text", "-")):
+        done = run_command("run", classification_bundle.folder, "--json", *flags, stdin="good film\r\nZoé \u2028 bad\n")
+        assert done.returncode == 0, done.stderr
+        assert [record["text"] for record in json.loads(done.stdout)] == ["good film", "Zoé \u2028 bad"]
+
+
+def test_run_mixes_texts_of_options_and_standard_input(classification_bundle):
+    result = invoke("run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\nfilm\n")
+    assert [record["text"] for record in json.loads(result.output)] == ["good", "bad", "film"]
+
+
+def test_run_cuts_long_text_only_when_told_to(classification_bundle):
+    text = "good " * 40
+    refused = invoke("run", classification_bundle.folder, "--text", text)
+    assert refused.exit_code == 2
+    assert "text must have at most 14 tokens" in refused.stderr
+    assert "--truncate" in refused.stderr
+    assert invoke("run", classification_bundle.folder, "--text", text, "--truncate").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", ""], "text must have at least one token, got ''"),
+        (["--text", "a", "--profile", "slow"], "profile must be one of full, fast, got 'slow'"),
+        (["--text", "a", "--length-config", "5"], "must have 2 entries, one a layer, got 1"),
+        (["--text", "a", "--length-config", "x,y"], "Length 0 must be a number, got 'x'"),
+        (["--text", "a", "--length-config", "5,4", "--profile", "fast"], "a profile or a length config, got both"),
+        (["--text", "a", "--precision", "int4"], "'int4' is not one of 'int8', 'fp32'"),
+        (["--text", "a", "--threads", "0"], "0 is not in the range x>=1"),
+        (["--text", "a", "--stride", "-1"], "-1 is not in the range x>=0"),
+        (["--text", "a", "--stride", "3"], "takes --text, and no question-answering options"),
+        (["--question", "a", "--context", "b"], "A bundle for text-classification takes --text"),
+        ([], "Give --text, or the input on standard input"),
+        (["--text", "-"], "Give --text, or the input on standard input"),
+    ],
+)
+def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, arguments, message):
+    result = invoke("run", classification_bundle.folder, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "a"], "takes --question and --context, and no text options"),
+        (["--question", "a"], "Give --context, or the input on standard input"),
+        (["--question", "a", "--context", "b", "--truncate"], "no text options"),
+        (["--question", "", "--context", "b"], "question must have at least one token"),
+        (["--question", "who", "--context", "the " * 99, "--stride", "15"], "stride must be less than the 12 tokens"),
+    ],
+)
+def test_run_ends_with_2_when_a_question_is_wrong(question_bundle, arguments, message):
+    result = invoke("run", question_bundle.folder, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_run_ends_with_2_when_standard_input_is_not_utf_8(classification_bundle):
+    result = CliRunner().invoke(cli.main, ["run", str(classification_bundle.folder)], input=b"\xff\xfe")
+    assert result.exit_code == 2
+    assert "Standard input must be UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "run", "verify"])
+@pytest.mark.parametrize("damage", ["absent", "missing file"])
+def test_command_ends_with_1_when_the_bundle_is_broken(tmp_path, command, damage):
+    folder = tmp_path / "bundle"
+    if damage == "missing file":
+        damage_missing(make_bundle(folder).folder / "fast.int8.onnx")
+    options = ["--text", "the book"] if command == "run" else []
+    done = run_command(command, folder, *options)
+    assert done.returncode == 1
+    text = (done.stdout if command == "verify" else done.stderr).decode()
+    assert ("fast.int8.onnx" if damage == "missing file" else "manifest.json") in text
+    assert "Traceback" not in done.stderr.decode()
+    assert command == "verify" or done.stderr.decode().startswith("Error: ")
+
+
+def test_error_keeps_its_traceback_when_debugging(tmp_path):
+    result = invoke("--debug", "info", tmp_path)
+    assert isinstance(result.exception, dynbert.BundleError)
+    done = run_command("--debug", "info", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr.decode()
+
+
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_warning_is_one_line_on_standard_error(tmp_path, monkeypatch):
+    from dynbert import model
+
+    bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI, profiles={FULL: None})
+    monkeypatch.setattr(model, "int8_target", lambda: Target.AVX2)
+    result = CliRunner().invoke(
+        cli.main, ["run", str(bundle.folder), "--text", "the book", "--precision", "int8"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: full.int8.onnx was made for vnni; this CPU, with avx2, may saturate")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_verify_ends_with_0_when_all_checks_pass(embedding_bundle):
+    result = invoke("verify", embedding_bundle.folder)
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1] == "All 29 checks passed."
+    for graph in embedding_bundle.manifest.graphs:
+        assert sum(line.startswith(graph.file) for line in result.output.splitlines()) == 4
+
+
+def test_verify_ends_with_1_and_every_failure_when_checks_fail(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    damage_changed(bundle.folder / "fast.int8.onnx")
+    damage_missing(bundle.folder / "tokenizer.json")
+    result = invoke("verify", bundle.folder)
+    assert result.exit_code == 1
+    assert result.output.count("FAILED fast.int8.onnx, contract: ") == 1
+    assert result.output.count("FAILED tokenizer.json, contract: ") == 1
+    assert result.output.splitlines()[-1] == "2 of 9 checks failed."
+
+
+def test_output_to_a_closed_pipe_is_no_traceback(embedding_bundle):
+    code = "from dynbert.cli import main; main()"
+    command = [sys.executable, "-c", code, "info", str(embedding_bundle.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        stderr = process.stderr.read().decode()
+        process.wait(60)
+    assert "Traceback" not in stderr

@@ -1,0 +1,80 @@
+"""A caller's arrays: completed where they may be, refused with a reason where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynbert.errors import InputError
+from dynbert.inputs import check_inputs
+
+IDS = [[2, 5, 3], [2, 3, 0]]
+
+
+@pytest.fixture(scope="module")
+def model(embedding_bundle):
+    return embedding_bundle.manifest.model
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int16, np.int8, np.uint8, np.uint64])
+def test_check_inputs_casts_to_int64_when_dtype_is_an_integer(model, dtype):
+    ids = np.array(IDS, dtype)
+    checked = check_inputs({"input_ids": ids}, model)
+    assert {name: array.dtype for name, array in checked.items()} == dict.fromkeys(checked, np.int64)
+    np.testing.assert_array_equal(checked["input_ids"], IDS)
+    np.testing.assert_array_equal(checked["attention_mask"], np.ones((2, 3)))
+    np.testing.assert_array_equal(checked["token_type_ids"], np.zeros((2, 3)))
+    assert ids.dtype == dtype
+
+
+@pytest.mark.parametrize("mask", [[[True, True, True], [True, True, False]], [[1, 1, 1], [1, 1, 0]]])
+def test_check_inputs_takes_masks_of_bools_and_integers(model, mask):
+    checked = check_inputs({"input_ids": IDS, "attention_mask": mask, "token_type_ids": [[0, 0, 1]] * 2}, model)
+    np.testing.assert_array_equal(checked["attention_mask"], [[1, 1, 1], [1, 1, 0]])
+    np.testing.assert_array_equal(checked["token_type_ids"], [[0, 0, 1]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "Inputs must have input_ids, got none"),
+        ({"attention_mask": [[1]]}, "Inputs must have input_ids, got attention_mask"),
+        (
+            {"input_ids": IDS, "position_ids": IDS, "labels": IDS},
+            "Inputs must be among input_ids, attention_mask, token_type_ids, got labels, position_ids",
+        ),
+        ({"input_ids": np.array(IDS, np.float32)}, "input_ids must have an integer dtype, got float32"),
+        ({"input_ids": np.array(IDS, bool)}, "input_ids must have an integer dtype, got bool"),
+        ({"input_ids": np.array(IDS, object)}, "input_ids must have an integer dtype, got object"),
+        ({"input_ids": [["a", "b"]]}, "input_ids must have an integer dtype, got <U1"),
+        ({"input_ids": [[1, 2], [3]]}, "input_ids must be a rectangular array of integers, got: "),
+        ({"input_ids": [1, 2]}, r"input_ids must have the shape \[batch, tokens\], both at least 1, got \[2\]"),
+        ({"input_ids": [[[1]]]}, r"got \[1, 1, 1\]"),
+        ({"input_ids": np.zeros((0, 4), int)}, r"both at least 1, got \[0, 4\]"),
+        ({"input_ids": np.zeros((2, 0), int)}, r"both at least 1, got \[2, 0\]"),
+        ({"input_ids": np.ones((1, 17), int)}, "must have at most 16 tokens a row, got 17. Truncate the input"),
+        ({"input_ids": [[5, -1]]}, "input_ids must be between 0 and 33, got -1"),
+        ({"input_ids": [[5, 34]]}, "input_ids must be between 0 and 33, got 34"),
+        ({"input_ids": np.array([[2**64 - 1]], np.uint64)}, f"between 0 and 33, got {2**64 - 1}"),
+        (
+            {"input_ids": IDS, "attention_mask": [[1, 1, 1]]},
+            r"attention_mask must have the shape of input_ids, \[2, 3\], got \[1, 3\]",
+        ),
+        (
+            {"input_ids": IDS, "attention_mask": np.ones((2, 3))},
+            "attention_mask must have an integer or bool dtype, got float64",
+        ),
+        ({"input_ids": IDS, "attention_mask": [[1, 1, 2]] * 2}, "attention_mask must be between 0 and 1, got 2"),
+        ({"input_ids": IDS, "attention_mask": [[1, 1, -1]] * 2}, "attention_mask must be between 0 and 1, got -1"),
+        (
+            {"input_ids": IDS, "attention_mask": [[1, 1, 1], [0, 0, 0]]},
+            "attention_mask must have at least one 1 in each row, got none in row 1",
+        ),
+        ({"input_ids": IDS, "token_type_ids": [[0, 0, 2]] * 2}, "token_type_ids must be between 0 and 1, got 2"),
+        ({"input_ids": IDS, "token_type_ids": np.ones((2, 3), bool)}, "must have an integer dtype, got bool"),
+    ],
+)
+def test_check_inputs_names_rule_and_value_when_input_is_wrong(model, inputs, message):
+    assert model.vocab_size == 34
+    with pytest.raises(InputError, match=message):
+        check_inputs(inputs, model)

@@ -1,0 +1,168 @@
+"""Which graph answers a request, on which machine."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynbert.errors import InputError, LengthConfigError, ProfileError
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import (
+    GraphEntry,
+    Manifest,
+    ModelInfo,
+    Parity,
+    Precision,
+    ProfileEntry,
+    Target,
+    Task,
+)
+from dynbert.selection import GraphRequest, is_exact_on, make_request, parse_precision, profile_names, select_graph
+
+INT8, FP32 = Precision.INT8, Precision.FP32
+
+
+def graph(profile, precision, target=None):
+    name = f"{profile}.{precision.value}{f'-{target.value}' if target else ''}.onnx"
+    parity = Parity(inputs=1, near_ties=0, max_abs_difference=0.0, agreement=1.0)
+    return GraphEntry(
+        profile=profile, precision=precision, target=target, file=name, sha256="0" * 64, bytes=1, parity=parity
+    )
+
+
+def manifest(*graphs, profiles=("full", "fast", "anytime")):
+    return Manifest(
+        schema_version=1,
+        minimum_runtime="0",
+        created_by={},
+        cpu="",
+        model=ModelInfo(
+            id="m",
+            task=Task.FEATURE_EXTRACTION,
+            architecture="BertModel",
+            num_layers=2,
+            hidden_size=4,
+            vocab_size=10,
+            type_vocab_size=2,
+            max_length=16,
+            pad_token_id=0,
+            always_keep_cls_token=True,
+        ),
+        profiles=tuple(ProfileEntry(name=name, length_config=None) for name in profiles),
+        graphs=graphs,
+        files=(),
+    )
+
+
+ALL = manifest(*(graph(name, INT8, Target.VNNI) for name in ("full", "fast", "anytime")), graph("full", FP32))
+
+
+def test_make_request_takes_full_when_nothing_is_asked():
+    assert make_request(ALL) == GraphRequest("full")
+
+
+def test_make_request_takes_anytime_when_lengths_are_given():
+    assert make_request(ALL, length_config="0.5,0.25") == GraphRequest("anytime", LengthConfig((0.5, 0.25)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"profile": "slow"}, ProfileError, "profile must be one of full, fast, got 'slow'"),
+        ({"profile": ""}, ProfileError, "profile must be one of full, fast, got ''"),
+        ({"profile": "anytime"}, ProfileError, "got 'anytime'. Pass length_config= to run the anytime graph"),
+        ({"profile": "fast", "length_config": "5,4"}, InputError, "a profile or a length config, got both"),
+        ({"length_config": "5,4,3"}, LengthConfigError, "must have 2 entries, one a layer, got 3"),
+        ({"length_config": (17, 4)}, LengthConfigError, "at most the maximum length of 16 tokens, got 17"),
+        ({"length_config": "4,5"}, LengthConfigError, "must not increase"),
+    ],
+)
+def test_make_request_names_rule_and_value_when_it_cannot_be_met(arguments, error, message):
+    with pytest.raises(error, match=message):
+        make_request(ALL, **arguments)
+
+
+def test_make_request_names_the_profiles_when_there_is_no_anytime_graph():
+    without = manifest(graph("full", FP32), graph("fast", FP32))
+    with pytest.raises(ProfileError, match=r"must have an anytime graph .* Use one of its profiles: full, fast"):
+        make_request(without, length_config="5,4")
+
+
+def test_profile_names_leaves_out_anytime_and_profiles_without_graphs():
+    assert profile_names(ALL) == ("full", "fast")
+    assert profile_names(manifest(graph("fast", FP32))) == ("fast",)
+
+
+@pytest.mark.parametrize(
+    ("graphs", "machine", "target", "precision"),
+    [
+        # the machine's own target, then a kin that computes the same
+        ([(INT8, Target.VNNI), (INT8, Target.AMX), (FP32, None)], Target.AMX, Target.AMX, INT8),
+        ([(INT8, Target.VNNI), (INT8, Target.AVX2), (FP32, None)], Target.AMX, Target.VNNI, INT8),
+        ([(INT8, Target.VNNI), (INT8, Target.AVX2), (FP32, None)], Target.AVX2, Target.AVX2, INT8),
+        ([(INT8, Target.AVX2), (FP32, None)], Target.VNNI, Target.AVX2, INT8),
+        ([(INT8, Target.VNNI), (FP32, None)], Target.ARM64, Target.VNNI, INT8),
+        # a graph that may saturate gives way to fp32
+        ([(INT8, Target.VNNI), (FP32, None)], Target.AVX2, None, FP32),
+        ([(INT8, Target.AMX), (FP32, None)], None, None, FP32),
+        # unless there is nothing else
+        ([(INT8, Target.VNNI)], Target.AVX2, Target.VNNI, INT8),
+        ([(FP32, None)], Target.VNNI, None, FP32),
+    ],
+)
+def test_select_graph_takes_the_fastest_exact_graph_when_no_precision_is_stated(graphs, machine, target, precision):
+    bundle = manifest(*(graph("full", *item) for item in graphs))
+    chosen = select_graph(bundle, GraphRequest("full"), precision=None, machine=machine)
+    assert (chosen.target, chosen.precision) == (target, precision)
+
+
+@pytest.mark.parametrize("machine", [*Target, None])
+@pytest.mark.parametrize("precision", list(Precision))
+def test_select_graph_keeps_a_stated_precision_on_every_machine(machine, precision):
+    assert select_graph(ALL, GraphRequest("full"), precision=precision, machine=machine).precision is precision
+
+
+def test_select_graph_names_precisions_when_the_profile_lacks_the_stated_one():
+    with pytest.raises(ProfileError, match="precision must be one of int8 for profile 'fast', got fp32"):
+        select_graph(ALL, GraphRequest("fast"), precision=FP32, machine=Target.VNNI)
+
+
+@pytest.mark.parametrize(
+    ("target", "machine", "is_exact"),
+    [
+        (None, None, True),
+        (Target.VNNI, Target.AMX, True),
+        (Target.VNNI, Target.AVX2, False),
+        (Target.AMX, None, False),
+        (Target.AVX2, None, True),
+        (Target.VNNI, Target.ARM64, True),
+    ],
+)
+def test_is_exact_on_knows_where_int8_saturates(target, machine, is_exact):
+    assert is_exact_on(graph("full", INT8 if target else FP32, target), machine) is is_exact
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, None), ("int8", INT8), ("fp32", FP32), (INT8, INT8)])
+def test_parse_precision_reads_names(given, wanted):
+    assert parse_precision(given) is wanted
+
+
+def test_parse_precision_names_the_vocabulary_when_unknown():
+    with pytest.raises(InputError, match="precision must be one of int8, fp32, got 'int4'"):
+        parse_precision("int4")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["full", "fast"]), st.sampled_from([*Target, None])), min_size=1),
+    st.sampled_from(["full", "fast"]),
+    st.sampled_from([*Target, None]),
+)
+def test_select_graph_never_saturates_when_an_exact_graph_exists(graphs, profile, machine):
+    bundle = manifest(*(graph(name, INT8 if target else FP32, target) for name, target in graphs))
+    candidates = [entry for entry in bundle.graphs if entry.profile == profile]
+    if not candidates:
+        return
+    chosen = select_graph(bundle, GraphRequest(profile), precision=None, machine=machine)
+    assert chosen in candidates
+    assert is_exact_on(chosen, machine) or not any(is_exact_on(entry, machine) for entry in candidates)

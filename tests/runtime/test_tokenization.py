@@ -1,0 +1,183 @@
+"""Text to rows: nothing is cut or padded but by our own rules, and windows cover a context without a gap."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynbert.errors import BundleError, InputError
+from dynbert.manifest import ModelInfo, Task
+from dynbert.tokenization import DEFAULT_STRIDE, TextTokenizer
+from tests.helpers.bundles import WORDS, make_tokenizer
+
+PLAIN = [word for word in WORDS if word.isalpha()]
+
+
+def model_info(max_length=16):
+    return ModelInfo(
+        id="m",
+        task=Task.QUESTION_ANSWERING,
+        architecture="",
+        num_layers=2,
+        hidden_size=8,
+        vocab_size=len(WORDS),
+        type_vocab_size=2,
+        max_length=max_length,
+        pad_token_id=0,
+        always_keep_cls_token=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return TextTokenizer(make_tokenizer(), model_info())
+
+
+def test_encode_ignores_the_truncation_and_padding_of_the_file(tokenizer):
+    assert make_tokenizer().truncation is not None
+    assert make_tokenizer().padding is not None
+    [short, longer] = tokenizer.encode(["the book", "the good old book was in paris"])
+    assert short.tokens == ["[CLS]", "the", "book", "[SEP]"]
+    assert longer.tokens == ["[CLS]", "the", "good", "old", "book", "was", "in", "paris", "[SEP]"]
+
+
+def test_pad_fills_to_the_longest_row_with_the_models_pad_id():
+    tokenizer = TextTokenizer(make_tokenizer(), model_info())
+    arrays = tokenizer.pad(tokenizer.encode(["the", "the book was"]))
+    the, book, was = (WORDS.index(word) for word in ("the", "book", "was"))
+    np.testing.assert_array_equal(arrays["input_ids"], [[2, the, 3, 0, 0], [2, the, book, was, 3]])
+    np.testing.assert_array_equal(arrays["attention_mask"], [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u200b"])
+def test_encode_refuses_text_without_tokens(tokenizer, text):
+    with pytest.raises(InputError, match="text must have at least one token, got"):
+        tokenizer.encode([text])
+    with pytest.raises(InputError, match="text 1 must have at least one token, got"):
+        tokenizer.encode(["the", text])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (5, "Texts must be strings, got int"),
+        (None, "got NoneType"),
+        (b"the", "got bytes"),
+        ("\ud800", "lone surrogate"),
+    ],
+)
+def test_encode_refuses_what_is_no_text(tokenizer, text, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.encode([text])
+
+
+def test_encode_cuts_long_text_only_when_told_to(tokenizer):
+    fits = " ".join(["the"] * 14)
+    assert len(tokenizer.encode([fits])[0].ids) == 16
+    with pytest.raises(InputError, match=r"text must have at most 14 tokens .*, got 15. Shorten it, or pass truncate"):
+        tokenizer.encode([fits + " book"])
+    [cut] = tokenizer.encode([fits + " book"], truncate=True)
+    assert cut.tokens == ["[CLS]", *["the"] * 14, "[SEP]"]
+
+
+def test_windows_is_one_pair_when_the_context_fits(tokenizer):
+    [window] = tokenizer.windows("who wrote it?", "zoe wrote the book")
+    assert window.encoding.tokens == [
+        "[CLS]",
+        "who",
+        "wrote",
+        "it",
+        "?",
+        "[SEP]",
+        "zoe",
+        "wrote",
+        "the",
+        "book",
+        "[SEP]",
+    ]
+    assert window.encoding.type_ids == [0] * 6 + [1] * 5
+    assert (window.first, window.stop, window.has_cls) == (6, 10, True)
+    assert window.words == ((0, 3), (4, 9), (10, 13), (14, 18))
+
+
+@given(
+    st.lists(st.sampled_from([*PLAIN, "plays", "running", "Zoé", "café", "😀"]), min_size=1, max_size=60),
+    st.integers(1, 8),
+    st.one_of(st.none(), st.integers(0, 4)),
+)
+def test_windows_cover_every_token_in_order_and_overlap_by_the_stride(words, question_tokens, stride):
+    tokenizer = TextTokenizer(make_tokenizer(), model_info())
+    context = " ".join(words)
+    content = make_tokenizer()
+    content.no_truncation()
+    content.no_padding()
+    whole = content.encode(context, add_special_tokens=False)
+    windows = tokenizer.windows(" ".join(["who"] * question_tokens), context, stride=stride)
+    room = 16 - 3 - question_tokens
+    overlap = min(DEFAULT_STRIDE, room // 2) if stride is None else stride
+    position = 0
+    for index, window in enumerate(windows):
+        ids = window.encoding.ids[window.first : window.stop]
+        assert ids == whole.ids[position : position + len(ids)]
+        assert len(window.encoding.ids) <= 16
+        assert index == len(windows) - 1 or len(ids) == room
+        for token, (start, end) in zip(range(position, position + len(ids)), window.words, strict=True):
+            assert start <= whole.offsets[token][0] < whole.offsets[token][1] <= end
+            assert " " not in context[start:end]
+        covered = position + len(ids)
+        position = covered - overlap
+    assert covered == len(whole.ids)
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "stride", "message"),
+    [
+        ("", "the book", None, "question must have at least one token, got ''"),
+        ("who", " ", None, "context must have at least one token, got ' '"),
+        ("who " * 13, "the", None, "question must have at most 12 tokens to leave room for the context, got 13"),
+        ("who", "the " * 40, 12, "stride must be less than the 12 tokens .*, got 12. Lower it"),
+        ("who", "the " * 40, 500, "stride must be less than the 12 tokens"),
+    ],
+)
+def test_windows_names_rule_and_value_when_texts_do_not_fit(tokenizer, question, context, stride, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.windows(question, context, stride=stride)
+
+
+def test_windows_work_when_the_question_leaves_room_for_one_token(tokenizer):
+    windows = tokenizer.windows("who " * 12, "the book was")
+    assert [window.encoding.ids[window.first : window.stop] for window in windows] == [
+        [WORDS.index(word)] for word in ("the", "book", "was")
+    ]
+
+
+def test_windows_have_no_cls_when_the_tokenizer_adds_none():
+    bare = json.loads(make_tokenizer().to_str())
+    bare["post_processor"] = None
+    from tokenizers import Tokenizer
+
+    tokenizer = TextTokenizer(Tokenizer.from_str(json.dumps(bare)), model_info())
+    [window] = tokenizer.windows("who", "the book")
+    assert window.encoding.tokens == ["who", "the", "book"]
+    assert (window.first, window.has_cls) == (1, False)
+
+
+@pytest.mark.parametrize("raw", ["", "{}", "text"])
+def test_open_names_the_file_when_it_is_no_tokenizer(tmp_path, raw):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(raw)
+    with pytest.raises(BundleError, match=r"tokenizer.json must be a file that tokenizers [\d.]+ can read, got"):
+        TextTokenizer.open(path, model_info())
+
+
+def test_window_is_immutable(tokenizer):
+    [window] = tokenizer.windows("who", "the book")
+    assert replace(window, first=2).first == 2
+    with pytest.raises(AttributeError):
+        window.first = 2
