@@ -141,7 +141,6 @@ class DynamicBert:
     def run(
         self,
         inputs: Mapping[str, ArrayLike],
-        *,
         profile: str | None = None,
         length_config: LengthConfigLike | None = None,
     ) -> dict[str, NDArray[Any]]:
