@@ -250,7 +250,8 @@ def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path):
 def test_another_opset_works(checkpoints, tmp_path):
     opset = 20
     model = checkpoints[Task.TEXT_CLASSIFICATION]
-    run_export("--model", model, "-o", tmp_path / "out", "--opset", opset, "--length-config", "20,10,5")
+    options = ("--opset", opset, "--length-config", "20,10,5", "--quantize", "dynamic")
+    run_export("--model", model, "-o", tmp_path / "out", *options)
     versions = {entry.domain: entry.version for entry in onnx.load(tmp_path / "out" / "custom.int8.onnx").opset_import}
     assert versions[""] == opset
     assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
@@ -291,7 +292,7 @@ def test_bundle_works_from_another_place(bundles, tmp_path):
 def test_model_without_token_types_exports(tmp_path):
     """Such a checkpoint has one type, and the input all the same."""
     model = make_checkpoint(tmp_path / "model", type_vocab_size=1)
-    run_export("--model", model, "-o", tmp_path / "out", "--length-config", "fast=20,10,5")
+    run_export("--model", model, "-o", tmp_path / "out", "--length-config", "fast=20,10,5", "--quantize", "dynamic")
     assert_informative(dynbert.load(tmp_path / "out", threads=1).encode(_TEXTS, profile="fast"))
 
 
