@@ -24,7 +24,7 @@ class BertPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     Two settings are read from the config beside transformers' own. ``length_config`` (None): the lengths a model starts
     with; text, list or tuple, parsed and never evaluated. ``count_padded_queries`` (False): let padded tokens vote on
-    what is kept, as the reference does.
+    what is kept, and order what is kept by significance, as the reference does. Its numbers are those of this setting.
 
     Raises:
         InputError: On construction, if the config asks for cross-attention in an encoder.

@@ -22,6 +22,7 @@ from dynbert_export.modeling.selection import (
     is_tracing,
     measure_significance,
     select_tokens,
+    select_tokens_by_rank,
 )
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class BertLayer(nn.Module):
             The outputs: ``[batch, kept tokens, hidden]``; where asked the probabilities ``[batch, heads, tokens,
             tokens]`` and, with cross-attention, its probabilities ``[batch, heads, tokens, encoder tokens]``; in a
             decoder, what to pass as ``past_key_value`` at the next step. And the indices kept, int64 ``[batch, kept
-            tokens]``, ascending, None where the layer dropped nothing.
+            tokens]``, in the order of the states: ascending, or as ``select_tokens_by_rank`` says where padded queries
+            count. None where the layer dropped nothing.
 
         Raises:
             InputError: If ``output_length`` is below 1, or an argument is one for decoders and the layer is none.
@@ -177,10 +179,14 @@ class BertLayer(nn.Module):
         kept = None
         if is_cut and output_length is not None:
             if query_votes is None:
-                count_padded_queries = getattr(self.config, "count_padded_queries", False)
-                query_votes = find_voting_queries(attention_mask, count_padded_queries=count_padded_queries)
+                query_votes = find_voting_queries(attention_mask, count_padded_queries=self._is_as_reference)
             significance = measure_significance(probs[0], query_votes)
-            kept = select_tokens(significance, output_length, always_keep_cls_token=bool(always_keep_cls_token))
+            keep_cls = bool(always_keep_cls_token)
+            kept = (
+                select_tokens_by_rank(significance, output_length, positions, always_keep_cls_token=keep_cls)
+                if self._is_as_reference
+                else select_tokens(significance, output_length, always_keep_cls_token=keep_cls)
+            )
             attention_output = gather_tokens(attention_output, kept, self.config.hidden_size)
         layer_output = self._feed_forward(attention_output)
         outputs = (layer_output, *(probs if output_attentions else ()))
@@ -218,7 +224,13 @@ class BertLayer(nn.Module):
             return True
         if int(output_length) < 1:
             raise InputError(f"output_length must be at least 1, got {int(output_length)}.")
-        return is_tracing() or int(output_length) < hidden_states.shape[1]
+        # The reference puts tokens in its order even where it drops none.
+        return is_tracing() or self._is_as_reference or int(output_length) < hidden_states.shape[1]
+
+    @property
+    def _is_as_reference(self) -> bool:
+        """Whether to rank tokens and order them as the reference does."""
+        return getattr(self.config, "count_padded_queries", False)
 
 
 class BertPooler(nn.Module):

@@ -41,8 +41,9 @@ class DynamicOutput(ModelOutput):
     """The field that every output adds to transformers' own."""
 
     kept_positions: tuple[Tensor, ...] | None = None
-    """One int64 tensor ``[batch, kept tokens]`` a layer run: the original positions, ascending, that the layer kept.
-    None where no length config is active."""
+    """One int64 tensor ``[batch, kept tokens]`` a layer run: the original positions that the layer kept, in the order
+    of its states, which is that of the text (unless ``config.count_padded_queries``). None where no length config is
+    active."""
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are not None as a tuple, without ``kept_positions``.

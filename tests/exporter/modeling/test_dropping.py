@@ -38,7 +38,10 @@ def test_drop_and_restore_equals_the_oracle(model, lengths, keep_cls, count_padd
         always_keep_cls_token=keep_cls,
         count_padded_queries=count_padded_queries,
     )
-    assert [list_kept(output, row) for row in range(3)] == kept
+    ours = [list_kept(output, row) for row in range(3)]
+    if count_padded_queries:  # the reference's rule, and its order
+        ours = [[sorted(positions) for positions in of_text] for of_text in ours]
+    assert ours == kept
     torch.testing.assert_close(output.last_hidden_state, expected, **TOLERANCE)
     if max(lengths) < 16:
         full = model(**inputs).last_hidden_state
