@@ -131,14 +131,17 @@ def read_cache(past_key_values: Any, num_layers: int, *, has_encoder: bool) -> l
     """
     if not count_cached_tokens(past_key_values):
         return [None] * num_layers
-    layers: list[LayerCache | None] = [tuple(layer) for layer in past_key_values if isinstance(layer, (tuple, list))]
+    layers: list[Any]
     if isinstance(past_key_values, Cache):
         own, cross = _find_dynamic_caches(past_key_values)
         layers = list(own.to_legacy_cache())
         if cross is not None and count_cached_tokens(cross):
-            pairs = zip(own.to_legacy_cache(), cross.to_legacy_cache(), strict=True)
-            layers = [(*of_text, *of_encoder) for of_text, of_encoder in pairs]
-    sizes = {0 if layer is None else len(layer) for layer in layers}
+            layers = [
+                (*of_text, *of_encoder) for of_text, of_encoder in zip(layers, cross.to_legacy_cache(), strict=True)
+            ]
+    else:
+        layers = [tuple(layer) for layer in past_key_values]
+    sizes = {len(layer) for layer in layers}
     if len(layers) != num_layers or not sizes <= {2, 4}:
         raise InputError(
             f"past_key_values must hold 2 tensors, or 4 with cross-attention, for each of {num_layers} layers, "

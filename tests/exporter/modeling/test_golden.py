@@ -12,7 +12,7 @@ it to ``topk``. In these cases the reference's choice is replayed, after checkin
 allows: then everything has to agree, padding included.
 
 The logits of the vocabulary reach 30, where sums in another order differ by 2e-5: hence the reference's order of
-tokens, and one thread, as it had.
+tokens, and one thread (``conftest.py``), as it had.
 """
 
 from __future__ import annotations
@@ -27,14 +27,6 @@ from tests.exporter.modeling.golden import list_entries, load_case
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 REFUSED = {"bert_dec.lc", "bert_dec.lc_cache", "lm_dec.set", "lm_cross.set"}
 ENTRIES = [entry for entry in list_entries() if entry["id"] not in REFUSED]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Replay:
