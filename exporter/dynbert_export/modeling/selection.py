@@ -145,9 +145,12 @@ def measure_significance(attention_probs: Tensor, query_votes: Tensor | None) ->
         query_votes: ``[batch, queries]`` of 0 and 1, or None where every query votes.
 
     Returns:
-        ``[batch, tokens]``, without gradient: a cut has none.
+        ``[batch, tokens]``, float32 for half precision, without gradient: a cut has none.
     """
-    received = attention_probs.detach().sum(dim=1)  # [batch, queries, tokens]
+    probs = attention_probs.detach()
+    if probs.dtype in {torch.float16, torch.bfloat16}:  # too few digits for sums of thousands of probabilities
+        probs = probs.float()
+    received = probs.sum(dim=1)  # [batch, queries, tokens]
     if query_votes is not None:
         received = received * query_votes.unsqueeze(-1)
     return received.sum(dim=1)
