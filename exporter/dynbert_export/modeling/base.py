@@ -33,7 +33,7 @@ class BertPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     config_class = BertConfig
     base_model_prefix = "bert"
     supports_gradient_checkpointing = True
-    load_tf_weights: Any = staticmethod(load_tf_weights_in_bert)  # from_pretrained(..., from_tf=True) calls it
+    load_tf_weights: Any = staticmethod(load_tf_weights_in_bert)  # says what to do instead of from_tf=True
 
     if TYPE_CHECKING:  # transformers leaves these untyped or vague; said once here rather than at every model
         config: BertConfig

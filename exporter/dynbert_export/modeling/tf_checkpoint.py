@@ -90,11 +90,16 @@ def load_tf_weights_in_bert(
 
     Raises:
         MissingPackageError: If TensorFlow is not installed. An ``ImportError`` too.
-        CheckpointError: If the checkpoint cannot be read, has no weight of the model, or has one of another shape. The
-            model is then as it was.
+        CheckpointError: If the checkpoint cannot be read, has no weight of the model, or has one of another shape; or
+            if the model is on the meta device. The model is then as it was.
     """
     path = os.path.abspath(tf_checkpoint_path)  # noqa: PTH100 -- a prefix of file names, no file
     parameters = dict(model.named_parameters())
+    if any(parameter.is_meta for parameter in parameters.values()):
+        raise CheckpointError(
+            "The model must have its weights in memory, got one without, as from_pretrained(from_tf=True) makes it. "
+            "Build the model from its config and call load_tf_weights_in_bert with it."
+        )
     arrays, unused, faults = {}, [], []
     for tf_name, array in _read_variables(path).items():
         name = translate_tf_name(tf_name) or ""

@@ -196,6 +196,24 @@ def test_mask_per_query_equals_the_padding_mask_that_it_repeats(model):
     torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state)
 
 
+@pytest.mark.parametrize("kind", ["bool", "float", "embeds", "position_ids", "head_mask"])
+@torch.no_grad()
+def test_every_form_of_input_drops_alike(model, kind):
+    inputs = make_inputs([16, 9])
+    expected = model(**inputs, length_config=(12, 7, 3))
+    if kind in {"bool", "float"}:
+        inputs["attention_mask"] = inputs["attention_mask"].to(getattr(torch, kind))
+    elif kind == "embeds":
+        inputs["inputs_embeds"] = model.get_input_embeddings()(inputs.pop("input_ids"))
+    elif kind == "position_ids":
+        inputs["position_ids"] = torch.arange(16)[None]
+    else:
+        inputs["head_mask"] = torch.ones(3, 4)
+    output = model(**inputs, length_config=(12, 7, 3))
+    torch.testing.assert_close(output.kept_positions, expected.kept_positions)
+    torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state)
+
+
 @torch.no_grad()
 def test_no_mask_equals_a_mask_of_ones(model):
     inputs = make_inputs([16, 16])
