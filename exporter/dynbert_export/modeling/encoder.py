@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["BertEncoder"]
 
 logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning at the first of many steps."""
+    logger.warning(message)
 
 
 @dataclass
@@ -157,7 +164,7 @@ class BertEncoder(nn.Module):
         if not (use_cache and self.config.is_decoder):
             return False
         if self.gradient_checkpointing and self.training:
-            logger.warning("use_cache is set to False: it is incompatible with gradient checkpointing.")
+            _warn_once("use_cache is set to False: it is incompatible with gradient checkpointing.")
             return False
         return True
 
@@ -175,9 +182,9 @@ class BertEncoder(nn.Module):
     def _run_layer(
         self,
         index: int,
-        own: tuple[Tensor | None, ...],
-        of_decoder: tuple[Tensor | None, ...],
-        of_tokens: tuple[Tensor | None, ...],
+        inputs: tuple[Tensor | None, ...],
+        decoder_inputs: tuple[Tensor | None, ...],
+        token_inputs: tuple[Tensor | None, ...],
         *,
         output_attentions: bool | None,
         output_length: int | Tensor | None,
@@ -188,9 +195,9 @@ class BertEncoder(nn.Module):
 
         Args:
             index: Of the layer.
-            own: States, mask and head mask.
-            of_decoder: The encoder's states and their mask, then the tensors of the cache.
-            of_tokens: Votes and positions.
+            inputs: States, mask and head mask.
+            decoder_inputs: The encoder's states and their mask, then the tensors of the cache.
+            token_inputs: Votes and positions.
             output_attentions: As for the layer.
             output_length: As for the layer.
             always_keep_cls_token: As for the layer.
@@ -219,7 +226,7 @@ class BertEncoder(nn.Module):
             return (kept, *(outputs[:-1] if self.config.is_decoder and not use_cache else outputs))
 
         # One flat tuple: reentrant checkpoints find no tensors in a nested one, and would cut the graph without a word.
-        tensors = (*own, *of_tokens, *of_decoder)
+        tensors = (*inputs, *token_inputs, *decoder_inputs)
         is_checkpointed = self.gradient_checkpointing and self.training
         kept, *outputs = self._gradient_checkpointing_func(run, *tensors) if is_checkpointed else run(*tensors)
         return tuple(outputs), kept
