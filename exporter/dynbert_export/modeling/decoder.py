@@ -100,6 +100,14 @@ def _find_dynamic_caches(cache: Cache) -> tuple[DynamicCache, DynamicCache | Non
     return own, cross
 
 
+def _read_tuples(own: DynamicCache, cross: DynamicCache | None) -> tuple[LayerCache, ...]:
+    """Return the caches of self-attention and cross-attention as tuples of tensors, empty where there is nothing."""
+    of_text: tuple[LayerCache, ...] = own.to_legacy_cache() if count_cached_tokens(own) else ()
+    if cross is None or not count_cached_tokens(cross):
+        return of_text
+    return tuple((*pair, *more) for pair, more in zip(of_text, cross.to_legacy_cache(), strict=False))
+
+
 def count_cached_tokens(past_key_values: Any) -> int:
     """Return how many tokens of the text went before.
 
@@ -129,18 +137,11 @@ def read_cache(past_key_values: Any, num_layers: int, *, has_encoder: bool) -> l
         InputError: If there is no entry for each layer, an entry has neither 2 nor 4 tensors, or those of an encoder
             would go unused.
     """
+    if isinstance(past_key_values, Cache):
+        past_key_values = _read_tuples(*_find_dynamic_caches(past_key_values))
     if not count_cached_tokens(past_key_values):
         return [None] * num_layers
-    layers: list[Any]
-    if isinstance(past_key_values, Cache):
-        own, cross = _find_dynamic_caches(past_key_values)
-        layers = list(own.to_legacy_cache())
-        if cross is not None and count_cached_tokens(cross):
-            layers = [
-                (*of_text, *of_encoder) for of_text, of_encoder in zip(layers, cross.to_legacy_cache(), strict=True)
-            ]
-    else:
-        layers = [tuple(layer) for layer in past_key_values]
+    layers: list[Any] = [tuple(layer) for layer in past_key_values]
     sizes = {len(layer) for layer in layers}
     if len(layers) != num_layers or not sizes <= {2, 4}:
         raise InputError(

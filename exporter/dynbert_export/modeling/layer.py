@@ -181,16 +181,19 @@ class BertLayer(nn.Module):
             if query_votes is None:
                 query_votes = find_voting_queries(attention_mask, count_padded_queries=self._is_as_reference)
             significance = measure_significance(probs[0], query_votes)
-            keep_cls = bool(always_keep_cls_token)
-            kept = (
-                select_tokens_by_rank(significance, output_length, positions, always_keep_cls_token=keep_cls)
-                if self._is_as_reference
-                else select_tokens(significance, output_length, always_keep_cls_token=keep_cls)
-            )
+            kept = self._select(significance, output_length, positions, keep_cls=bool(always_keep_cls_token))
             attention_output = gather_tokens(attention_output, kept, self.config.hidden_size)
         layer_output = self._feed_forward(attention_output)
         outputs = (layer_output, *(probs if output_attentions else ()))
         return (outputs if present is None else (*outputs, present)), kept
+
+    def _select(
+        self, significance: Tensor, output_length: int | Tensor, positions: Tensor | None, *, keep_cls: bool
+    ) -> Tensor:
+        """Return the indices of the tokens to keep, int64 ``[batch, kept tokens]``."""
+        if self._is_as_reference:
+            return select_tokens_by_rank(significance, output_length, positions, always_keep_cls_token=keep_cls)
+        return select_tokens(significance, output_length, always_keep_cls_token=keep_cls)
 
     def feed_forward_chunk(self, attention_output: Tensor) -> Tensor:
         """Run the feed-forward network on some of the tokens.
