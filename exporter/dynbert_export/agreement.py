@@ -1,8 +1,9 @@
 """How alike two graphs answer: one measure a task, the same for every precision and profile.
 
-Answers are compared rather than numbers, because answers are what a user gets. Where an answer is a choice, a choice
-that the reference rates all but as high as its own counts as equal (``NEARLY_AS_LIKELY``): which of two equals is
-chosen says nothing about quality.
+Answers are compared rather than numbers, because answers are what a user gets; each measure is 1 where all answers are
+equal. A choice (a label, the ends of a span) that differs counts by how likely the reference finds it next to its own:
+next to nothing where the reference was sure, nearly 1 where both were all but equally likely and which one is chosen
+says nothing about quality.
 """
 
 from __future__ import annotations
@@ -20,14 +21,10 @@ from dynbert.tasks.feature_extraction import pool
 if TYPE_CHECKING:
     from dynbert_export.feeds import Feed
 
-__all__ = ["METRICS", "NEARLY_AS_LIKELY", "Outputs", "measure_agreement"]
+__all__ = ["METRICS", "Outputs", "measure_agreement"]
 
 Outputs = Mapping[str, NDArray[Any]]
 """A graph's outputs by name."""
-
-NEARLY_AS_LIKELY = 0.9
-"""A different choice counts as equal where the reference gives it at least this share of its own choice's
-probability."""
 
 METRICS = {
     Task.QUESTION_ANSWERING: "span_agreement",
@@ -35,9 +32,6 @@ METRICS = {
     Task.FEATURE_EXTRACTION: "cosine",
 }
 """Task -> what is measured."""
-
-_REGRESSION_TOLERANCE = 0.1
-"""Share of the reference's standard deviation that a regressed number may be off by."""
 
 
 def measure_agreement(
@@ -60,8 +54,11 @@ def measure_agreement(
         problem_type: Text classification: decides what a label is.
 
     Returns:
-        The mean cosine of embeddings, or the share of equal labels or answer spans.
+        The mean cosine of embeddings, or the mean agreement of labels or answer spans, in [0, 1]. NaN, which no gate
+        lets pass, where the graph gave numbers that are not finite: the highest of them would be taken for a choice.
     """
+    if not all(np.isfinite(array).all() for item in outputs for array in item.values()):
+        return float("nan")
     if task is Task.FEATURE_EXTRACTION and pooling is not None:
         scores = [
             _cosines(
@@ -72,8 +69,8 @@ def measure_agreement(
         ]
     elif task is Task.QUESTION_ANSWERING:
         scores = [
-            _same_choice(wanted["start_logits"], got["start_logits"], feed[ATTENTION_MASK])
-            & _same_choice(wanted["end_logits"], got["end_logits"], feed[ATTENTION_MASK])
+            _relative_likelihood(wanted["start_logits"], got["start_logits"], feed[ATTENTION_MASK])
+            * _relative_likelihood(wanted["end_logits"], got["end_logits"], feed[ATTENTION_MASK])
             for wanted, got, feed in zip(reference, outputs, feeds, strict=True)
         ]
     else:
@@ -90,30 +87,34 @@ def _cosines(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[A
     return cosines
 
 
-def _same_choice(wanted: NDArray[Any], got: NDArray[Any], mask: NDArray[np.int64] | None = None) -> NDArray[Any]:
-    """Return whether the highest logit of each row is the same, or nearly as likely to the reference."""
+def _relative_likelihood(
+    wanted: NDArray[Any], got: NDArray[Any], mask: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    """Return how likely the reference finds each row's highest entry of ``got``, next to its own highest."""
     if mask is not None:
         wanted, got = (np.where(mask == 1, logits, -np.inf) for logits in (wanted, got))
     rows = np.arange(len(wanted))
-    ratio = np.exp(wanted[rows, got.argmax(axis=1)] - wanted.max(axis=1))
-    same: NDArray[Any] = ratio >= NEARLY_AS_LIKELY
-    return same
+    ratio: NDArray[Any] = np.exp(wanted[rows, got.argmax(axis=1)] - wanted.max(axis=1))
+    return ratio
 
 
-def _same_labels(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[Any]:
-    """Return whether the same labels are set in each row (logit above 0)."""
-    same: NDArray[Any] = ((wanted > 0) == (got > 0)).all(axis=1)
-    return same
+def _label_set_likelihood(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[Any]:
+    """Return the same for sets of labels: a label that differs counts by its odds, ``exp(-abs(logit))``."""
+    differs = (wanted > 0) != (got > 0)
+    likelihood: NDArray[Any] = np.exp(-np.where(differs, np.abs(wanted), 0.0).sum(axis=1))
+    return likelihood
 
 
-def _same_number(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[Any]:
-    """Return whether each row's numbers are the reference's, but for a share of their spread."""
-    same: NDArray[Any] = (np.abs(wanted - got) <= _REGRESSION_TOLERANCE * wanted.std(axis=0)).all(axis=1)
-    return same
+def _closeness(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[Any]:
+    """Return how close each row's numbers are, next to their standard deviation over the rows, or else their size."""
+    spread = wanted.std(axis=0)
+    spread = np.where(spread > 0, spread, np.maximum(np.abs(wanted).mean(axis=0), np.finfo(np.float32).tiny))
+    closeness: NDArray[Any] = np.clip(1.0 - np.abs(wanted - got) / spread, 0.0, 1.0).mean(axis=1)
+    return closeness
 
 
 _LABEL_MEASURES: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
-    "single_label_classification": _same_choice,
-    "multi_label_classification": _same_labels,
-    "regression": _same_number,
+    "single_label_classification": _relative_likelihood,
+    "multi_label_classification": _label_set_likelihood,
+    "regression": _closeness,
 }

@@ -210,7 +210,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
     backend.no_truncation()
     backend.no_padding()
     path = folder / TOKENIZER_FILE
-    backend.save(str(path))
+    path.write_text(
+        backend.to_str(pretty=True), encoding="utf-8"
+    )  # its own save() raises plain Exception on a full disk
     return path
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
+from dynbert.manifest import Parity, Precision, Quality
 from dynbert.session import open_session
+from dynbert_export.agreement import METRICS, measure_agreement
+from dynbert_export.errors import GateError
 from dynbert_export.graph.names import LENGTH_INPUT
 
 if TYPE_CHECKING:
@@ -17,8 +21,9 @@ if TYPE_CHECKING:
     from dynbert.lengths import LengthConfig
     from dynbert_export.agreement import Outputs
     from dynbert_export.feeds import Feed
+    from dynbert_export.job import Graphs, Job
 
-__all__ = ["graph_feed", "largest_difference", "run_graph"]
+__all__ = ["Answers", "graph_feed", "judge", "largest_difference", "run_graph"]
 
 
 def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[str, Any]:
@@ -77,3 +82,77 @@ def largest_difference(reference: Sequence[Outputs], outputs: Sequence[Outputs],
             valid = difference[mask] if array.shape[:2] == mask.shape else difference
             largest = max(largest, float(valid.max(initial=0.0)))
     return largest
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the answers of the graphs say of them, by file."""
+
+    parities: dict[Path, Parity]
+    """INT8 graphs against the fp32 graph of the same profile."""
+    qualities: dict[Path, Quality]
+    """Every profile but ``anytime`` against the fp32 graph that drops nothing."""
+
+
+def judge(job: Job, graphs: Graphs) -> Answers:
+    """Compare answers on the held-out texts.
+
+    Args:
+        job: The export.
+        graphs: All graphs that were made.
+
+    Returns:
+        What was found.
+
+    Raises:
+        GateError: If an INT8 graph agrees less with fp32 than its gate asks for; names all that do.
+    """
+    parities: dict[Path, Parity] = {}
+    feeds = job.texts.evaluation
+    qualities: dict[Path, Quality] = {}
+    full: list[Outputs] = []
+    misses: list[str] = []
+    least = job.config.gates.int8_min_agreement(job.checkpoint.task)
+    for variant in job.variants:
+        own: list[Outputs] = []
+        for precision in (Precision.FP32, Precision.INT8):
+            if precision not in graphs:
+                continue
+            path = graphs[precision][variant.name]
+            outputs = run_graph(path, feeds, config=variant.input_config, threads=job.config.threads)
+            full, own = full or outputs, own or outputs  # the first graph of all is fp32 full
+            if precision is Precision.INT8:
+                agreement = _agreement(job, own, outputs)
+                parities[path] = Parity(
+                    inputs=job.texts.evaluation_samples,
+                    near_ties=0,
+                    max_abs_difference=largest_difference(own, outputs, feeds),
+                    agreement=agreement,
+                )
+                if not agreement >= least:
+                    misses.append(f"{path.name} {agreement:.4f}")
+            if not variant.is_anytime:
+                qualities[path] = Quality(
+                    metric=METRICS[job.checkpoint.task],
+                    value=_agreement(job, full, outputs),
+                    data=job.texts.name,
+                    samples=job.texts.evaluation_samples,
+                )
+    if misses:
+        raise GateError(
+            f"INT8 graphs must agree with fp32 by at least {least:g} ({METRICS[job.checkpoint.task]} on "
+            f"{job.texts.name}), got {', '.join(misses)}. Calibrate on texts of your own (--calibration), "
+            "lower the gate in a recipe, or export fp32 (--quantize none)."
+        )
+    return Answers(parities, qualities)
+
+
+def _agreement(job: Job, reference: list[Outputs], outputs: list[Outputs]) -> float:
+    return measure_agreement(
+        job.checkpoint.task,
+        reference,
+        outputs,
+        job.texts.evaluation,
+        pooling=job.checkpoint.pooling,
+        problem_type=job.checkpoint.problem_type,
+    )

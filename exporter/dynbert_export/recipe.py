@@ -67,9 +67,9 @@ class Gates(_Section):
     int8_min_cosine: Annotated[float, Field(ge=-1, le=1)] = 0.97
     """Feature extraction: mean cosine between the embeddings of the INT8 and the fp32 graph."""
     int8_min_label_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Text classification: share of texts with the same label from the INT8 and the fp32 graph."""
+    """Text classification: mean agreement of labels, 1 where all are equal, see ``agreement.py``."""
     int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Question answering: share of questions with the same span from the INT8 and the fp32 graph."""
+    """Question answering: mean agreement of answer spans, 1 where all are equal."""
 
     def int8_min_agreement(self, task: Task) -> float:
         """Return the threshold of a task's own metric.
@@ -93,7 +93,7 @@ class ExportConfig(_Section):
     model: Annotated[str, Field(min_length=1)]
     """Hub id, or folder of a checkpoint."""
     output: Annotated[Path, Field(strict=False)]
-    """Folder of the bundle; its parent must exist."""
+    """Folder of the bundle; missing parents are made."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; None for its default branch."""
     task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO

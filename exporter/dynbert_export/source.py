@@ -60,7 +60,7 @@ def find_checkpoint(model: str, *, revision: str | None = None) -> Source:
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"A revision must go with a hub id, got {revision!r} with the folder {model}.")
-        return Source(folder, name=folder.resolve().name, revision=None)
+        return Source(folder, name=folder.absolute().name, revision=None)  # a link names what it leads to
     if folder.exists() or _is_path_like(model):
         got = "a file" if folder.exists() else "none"
         raise CheckpointError(f"Model folder must exist, got {got} at {model}. Pass a folder or a hub id.")

@@ -23,20 +23,19 @@ _MAX_HELD_OUT = 64
 _EVALUATION_TOKENS = 4096
 """Tokens of the held-out samples at most, so that a BERT-base is judged within seconds a graph."""
 _WINDOW_TOKENS = 128
-_LONG_WINDOWS = 4
-_BATCH = 8
+"""Measured on all-MiniLM-L6-v2 with 300 news texts and 20 inputs of 256 tokens, mean cosine of INT8 to fp32: windows of
+128 tokens 0.9975 and 0.9968; of 256 tokens 0.9972 and 0.9962; of 128 and a few of 256 0.9969 and 0.9957, because a few
+outliers of long inputs widen every range."""
 
 
 @dataclass(frozen=True)
 class Texts:
     """The arrays of an export."""
 
-    smoothing: tuple[Feed, ...]
-    """Inputs of one shape, ``[1, 128]`` or the maximum length where that is shorter, without padding."""
     calibration: tuple[Feed, ...]
-    """The same, and a few of the maximum length, so that late positions are seen too."""
+    """Inputs of one shape, ``[1, 128]`` or the maximum length where that is shorter, without padding."""
     evaluation: tuple[Feed, ...]
-    """Batches as the runtime makes them, padded to their longest text."""
+    """One text or pair each, ``[1, tokens]``: under fractions the runtime does not pad either."""
     evaluation_samples: int
     """Texts, or pairs, in ``evaluation``."""
     name: str
@@ -66,12 +65,9 @@ def prepare_texts(
     apart = set(evaluation)
     calibration = [sample for sample in chosen if sample not in apart][:samples] or chosen
     window = min(_WINDOW_TOKENS, max_length)
-    packed = encode_packed(calibration, tokenizer, sequence_length=window)
-    long = encode_packed(calibration, tokenizer, sequence_length=max_length)[:_LONG_WINDOWS]
     batches, count = _within_budget(evaluation, tokenizer, max_length)
     return Texts(
-        smoothing=tuple(packed),
-        calibration=(*packed, *long) if max_length > window else tuple(packed),
+        calibration=tuple(encode_packed(calibration, tokenizer, sequence_length=window)),
         evaluation=batches,
         evaluation_samples=count,
         name=f"{texts.name}, {count} held out" if held_out else f"{texts.name}, {count} calibrated on",
@@ -82,10 +78,10 @@ def prepare_texts(
 def _within_budget(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerFast, max_length: int
 ) -> tuple[tuple[Feed, ...], int]:
-    """Return padded batches of the first samples that fit the budget, at least one batch, and how many samples."""
+    """Return the first samples that fit the budget, at least one, and how many."""
     batches: list[Feed] = []
     tokens = 0
-    for batch in encode_padded(samples, tokenizer, max_length=max_length, batch_size=_BATCH):
+    for batch in encode_padded(samples, tokenizer, max_length=max_length, batch_size=1):
         tokens += batch[INPUT_IDS].size
         if batches and tokens > _EVALUATION_TOKENS:
             break

@@ -55,6 +55,7 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
     num_layers = model.config.num_hidden_layers
     example = onnx_config.generate_dummy_inputs(framework="pt")
     inputs = {name: example[name] for name in onnx_config.inputs}
+    inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])  # optimum assumes two types; some have one
     tokens = inputs["input_ids"].shape[1]
     lengths = torch.arange(tokens - 1, tokens - 1 - num_layers, -1).clamp(min=2)
     kept = [kept_positions_name(layer) for layer in range(num_layers)]

@@ -39,8 +39,13 @@ class Variant:
 
     @property
     def input_config(self) -> LengthConfig | None:
-        """What an anytime graph is judged and measured with; None for the others."""
+        """What an anytime graph is judged with; None for the others."""
         return self.check_configs[-1] if self.is_anytime else None
+
+    @property
+    def latency_config(self) -> LengthConfig | None:
+        """What an anytime graph is measured with, nothing dropped; None for the others."""
+        return self.check_configs[0] if self.is_anytime else None
 
     def file_name(self, precision: Precision) -> str:
         """Return the name of a graph's file.
@@ -65,7 +70,11 @@ def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Varia
         The variants, in the order in which tables show them.
     """
     asked = (Variant(profile.name, profile.lengths, (profile.lengths,)) for profile in profiles)
-    return (Variant(FULL, None, (None,)), *asked, Variant(ANYTIME, None, anytime_configs(num_layers)))
+    return (
+        Variant(FULL, None, (None,)),
+        *asked,
+        Variant(ANYTIME, None, anytime_configs(num_layers, [profile.lengths for profile in profiles])),
+    )
 
 
 def write_graphs(

@@ -157,7 +157,7 @@ class Parity(_Record, frozen=True, kw_only=True):
     max_abs_difference: float
     """On valid positions of the outputs."""
     agreement: float
-    """Share of equal labels, share of equal answer spans, or mean cosine of embeddings; by the task."""
+    """fp32: share of rows in which the same tokens were kept. INT8: agreement of answers, 1 where all are equal."""
 
 
 class Quality(_Record, frozen=True, kw_only=True):

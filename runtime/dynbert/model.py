@@ -141,7 +141,6 @@ class DynamicBert:
     def run(
         self,
         inputs: Mapping[str, ArrayLike],
-        *,
         profile: str | None = None,
         length_config: LengthConfigLike | None = None,
     ) -> dict[str, NDArray[Any]]:
@@ -275,8 +274,12 @@ class DynamicBert:
     def _task_context(self, profile: str | None, length_config: LengthConfigLike | None) -> TaskContext:
         # Resolved once: an iterator would be used up by the first batch.
         config = None if length_config is None else LengthConfig.of(length_config)
-        run = partial(self.run, profile=profile, length_config=config)
-        return TaskContext(self._manifest.model, self._tokenizer, run)
+        request = make_request(self._manifest, profile=profile, length_config=config)
+        if config is None:
+            config = self.profiles[request.profile].length_config
+        run = partial(self.run, profile=profile, length_config=request.length_config)
+        may_pad = config is None or not config.is_fractional
+        return TaskContext(self._manifest.model, self._tokenizer, run, may_pad=may_pad)
 
     def _open(self, entry: GraphEntry) -> Graph:
         if entry.file not in self._graphs and not is_exact_on(entry, int8_target()):

@@ -232,3 +232,26 @@ def test_model_warns_once_when_it_must_run_a_graph_that_may_saturate(tmp_path, m
     ):
         model.run({"input_ids": IDS})
     model.run({"input_ids": IDS})  # a warning would be an error here
+
+
+@pytest.mark.parametrize("lengths", [(0.5, 0.25), (3, 2), None])
+def test_encode_gives_a_text_the_same_embedding_in_a_list_whatever_the_length_config(embedding_bundle, lengths):
+    # The toy graphs drop nothing: what is seen is that no row of another length runs along under fractions.
+    model = dynbert.load(embedding_bundle.folder)
+    layers = model.manifest.model.num_layers
+    config = None if lengths is None else lengths[:1] * layers
+    texts = ["the book", "paris", "zoe wrote the book", "the film", "good"]
+    shapes = []
+    run = model.run
+
+    def record(inputs, **options):
+        shapes.append(inputs["input_ids"].shape)
+        assert config is None or isinstance(config[0], int) or inputs["attention_mask"].all()
+        return run(inputs, **options)
+
+    model.run = record
+    together = model.encode(texts, length_config=config)
+    assert shapes, "nothing ran"
+    assert (len(shapes) > 1) == (lengths == (0.5, 0.25))
+    alone = np.stack([model.encode(text, length_config=config) for text in texts])
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)

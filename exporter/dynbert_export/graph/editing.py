@@ -97,12 +97,14 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
 
 
 def replace_value(value: ir.Value, replacement: ir.Value) -> None:
-    """Let everything that reads ``value`` read ``replacement``; a graph output keeps its name.
+    """Let everything that reads ``value`` read ``replacement``; a graph output keeps its name, type and shape.
 
     Args:
         value: Afterwards unused, under another name where it was a graph output.
         replacement: Takes its place.
     """
+    replacement.type = replacement.type or value.type
+    replacement.shape = value.shape if replacement.shape is None else replacement.shape
     is_output, name = value.is_graph_output(), value.name
     value.replace_all_uses_with(replacement, replace_graph_outputs=True)
     if is_output:
@@ -115,8 +117,17 @@ def clean(model: ir.Model) -> None:
     Args:
         model: The model to tidy.
     """
+    _make_contiguous(model)
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.DeduplicateHashedInitializersPass()(model)
     common_passes.CommonSubexpressionEliminationPass()(model)
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.TopologicalSortPass()(model)
+
+
+def _make_contiguous(model: ir.Model) -> None:
+    """Copy constants that are views, such as folded transpositions: onnx-ir hashes contiguous arrays only."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.Tensor) and not tensor.numpy().flags.c_contiguous:
+            value.const_value = ir.Tensor(np.ascontiguousarray(tensor.numpy()), name=tensor.name)

@@ -60,7 +60,7 @@ def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir
     """
     import onnxscript.optimizer
 
-    frozen = model.clone()
+    frozen = _clone_with_constants(model)
     graph = frozen.graph
     drops = _find_drops(lengths, spec)
     kept = [_find_kept(graph, layer) for layer in range(spec.num_layers)]
@@ -121,6 +121,17 @@ def task_outputs(model: ir.Model) -> tuple[str, ...]:
 
 def _is_kept_positions(name: str | None) -> bool:
     return name is not None and name.startswith(kept_positions_name(0)[:-1])
+
+
+def _clone_with_constants(model: ir.Model) -> ir.Model:
+    """Return a copy that shares no Constant's tensor with the model: the optimiser gives those tensors names."""
+    clone = model.clone()
+    for node in clone.graph:
+        value = node.attributes.get("value")
+        if node.op_type == "Constant" and value is not None:
+            tensor = value.as_tensor()
+            node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(tensor.numpy(), name=tensor.name))
+    return clone
 
 
 def _find_drops(lengths: LengthConfig | None, spec: GraphSpec) -> list[bool]:

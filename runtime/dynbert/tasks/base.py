@@ -53,6 +53,9 @@ class TaskContext:
     tokenizer: TextTokenizer
     run: Callable[[Mapping[str, NDArray[np.int64]]], Mapping[str, NDArray[Any]]]
     """Runs the graph that the call asked for: ``input_ids`` and the other inputs to outputs, by name."""
+    may_pad: bool = True
+    """Whether rows of unequal length may run together. Not under fractions of the input's length: a padded row would
+    keep more tokens than it does alone."""
 
     def run_batches(self, encodings: Sequence[Encoding], batch_size: int) -> Iterator[Batch]:
         """Run encodings in their order.
@@ -64,9 +67,20 @@ class TaskContext:
         Yields:
             One batch after the other.
         """
-        for start in range(0, len(encodings), batch_size):
-            inputs = self.tokenizer.pad(encodings[start : start + batch_size])
+        start = 0
+        while start < len(encodings):
+            rows = list(encodings[start : start + batch_size])
+            if not self.may_pad:
+                rows = rows[: _count_equal_lengths(rows)]
+            inputs = self.tokenizer.pad(rows)
             yield Batch(inputs["attention_mask"], self.run(inputs))
+            start += len(rows)
+
+
+def _count_equal_lengths(rows: Sequence[Encoding]) -> int:
+    """Return how many rows from the first on have its length."""
+    lengths = [len(row.ids) for row in rows]
+    return next((index for index, length in enumerate(lengths) if length != lengths[0]), len(lengths))
 
 
 def as_texts(texts: str | Sequence[str]) -> tuple[list[str], bool]:

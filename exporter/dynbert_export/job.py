@@ -1,0 +1,74 @@
+"""What the stages of one export share: the options, the model's facts, the texts, where to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from dynbert.manifest import Precision, Target
+from dynbert_export.graph.freeze import GraphSpec
+from dynbert_export.options import QuantizeOption, TargetOption
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from dynbert_export.bundle import Staging
+    from dynbert_export.checkpoint import Checkpoint
+    from dynbert_export.recipe import ExportConfig
+    from dynbert_export.texts import Texts
+    from dynbert_export.variants import Variant
+
+__all__ = ["Graphs", "Job", "published_graphs"]
+
+Graphs: TypeAlias = Mapping[Precision, Mapping[str, Path]]
+"""Precision -> variant's name -> file."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every stage reads."""
+
+    config: ExportConfig
+    checkpoint: Checkpoint
+    tokenizer: PreTrainedTokenizerFast
+    texts: Texts
+    variants: tuple[Variant, ...]
+    staging: Staging
+
+    @property
+    def spec(self) -> GraphSpec:
+        """What the graphs are made for."""
+        return GraphSpec(
+            num_layers=self.checkpoint.config.num_hidden_layers,
+            max_length=self.checkpoint.max_length,
+            always_keep_cls_token=self.config.always_keep_cls_token,
+        )
+
+    @property
+    def target(self) -> Target | None:
+        """The instruction set of the INT8 graphs; None where there are none."""
+        if self.config.quantize is QuantizeOption.NONE or Precision.INT8 not in self.config.precisions:
+            return None
+        option = self.config.target
+        return Target.VNNI if option is TargetOption.AUTO else Target(option.value)
+
+    def folder(self, precision: Precision) -> Path:
+        """Return where the graphs of a precision are written: into the bundle, where it is to have them."""
+        return self.staging.bundle if precision in self.config.precisions else self.staging.work
+
+
+def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, Precision, Path]]:
+    """Yield the graphs that the bundle is to have, profile by profile, INT8 first.
+
+    Args:
+        job: The export.
+        graphs: All graphs that were made.
+
+    Yields:
+        Variant, precision and file.
+    """
+    for variant in job.variants:
+        for precision in job.config.precisions:
+            yield variant, precision, graphs[precision][variant.name]

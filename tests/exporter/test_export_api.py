@@ -1,0 +1,101 @@
+"""``dynbert_export.export``: its options are those of a recipe, and reach the pipeline."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import dynbert_export
+from dynbert.errors import InputError
+from dynbert.lengths import LengthConfig
+from dynbert_export import pipeline
+from dynbert_export.api import ExportOptions, export
+from dynbert_export.errors import RecipeError
+from dynbert_export.recipe import ExportConfig
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Take the place of the pipeline; hold what it was called with."""
+    made = []
+
+    def fake(config, *, progress=None):
+        made.append((config, progress))
+        return "result"
+
+    monkeypatch.setattr(pipeline, "export_bundle", fake)
+    return made
+
+
+def test_export_is_public():
+    assert dynbert_export.export is export
+    assert dynbert_export.__all__ == ["export"]
+
+
+def test_options_are_the_fields_of_the_config():
+    """Two lists of one thing: the names that type checkers know, and those that are read."""
+    assert set(ExportOptions.__annotations__) == set(ExportConfig.model_fields)
+
+
+def test_options_reach_the_pipeline(calls, tmp_path):
+    progress = object()
+    result = export(
+        model=tmp_path / "model",
+        output=str(tmp_path / "out"),
+        profiles={"fast": (20, 10, 5)},
+        gates={"int8_min_cosine": 0.5},
+        seed=7,
+        progress=progress,
+    )
+    [(config, given)] = calls
+    assert (result, given) == ("result", progress)
+    assert (config.model, config.output) == (str(tmp_path / "model"), tmp_path / "out")
+    assert config.length_configs == {"fast": LengthConfig((20, 10, 5))}
+    assert (config.gates.int8_min_cosine, config.seed) == (0.5, 7)
+
+
+@pytest.mark.parametrize(
+    "profiles", [{"fast": "20,10,5"}, {"fast": [20, 10, 5]}, {"fast": LengthConfig((20, 10, 5))}, ["fast=20,10,5"]]
+)
+def test_profiles_may_have_every_form(calls, profiles, tmp_path):
+    export(model="m", output=tmp_path / "out", profiles=profiles)
+    assert calls[0][0].length_configs == {"fast": LengthConfig((20, 10, 5))}
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_options_win_over_the_recipe(calls, tmp_path, kind):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: theirs\noutput: out\nseed: 3\nquantize: none\n", encoding="utf-8")
+    export(recipe=kind(recipe), seed=4)
+    [(config, _)] = calls
+    assert (config.model, config.output, config.seed) == ("theirs", tmp_path / "out", 4)
+    assert config.precision.value == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "model must be given"),
+        ({"model": "m"}, "output must be given"),
+        ({"model": "m", "output": "o", "sead": 1}, r"got sead \(did you mean seed\?\)"),
+        ({"model": "m", "output": "o", "seed": "1"}, "seed must be a whole number, got '1'"),
+        ({"model": "m", "output": "o", "profiles": {"full": [1]}}, "must not be full or anytime"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(calls, options, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        export(**options)
+    assert isinstance(caught.value, InputError)
+    assert calls == []
+
+
+def test_import_is_light():
+    code = (
+        "import sys, dynbert_export, dynbert_export.cli\n"
+        "heavy = {'torch', 'transformers', 'optimum', 'neural_compressor', 'onnx', 'onnxruntime', 'pydantic', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,159 @@
+"""The order of the stages: what is checked first, what each stage gets, and that no gate can be passed by."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+
+from dynbert.errors import InputError
+from dynbert.manifest import Task
+from dynbert_export.errors import CheckpointError, GateError
+from dynbert_export.pipeline import export_bundle
+from dynbert_export.quantize import NeuralCompressor
+from dynbert_export.recipe import make_config
+
+_STAGES = [
+    "check",
+    "trace",
+    "specialise fp32",
+    "verify fp32 against PyTorch",
+    "quantise (static)",
+    "specialise int8",
+    "verify int8 kernels",
+    "compare answers",
+    "measure latency",
+    "publish",
+]
+
+
+class _Recorder:
+    """A progress listener that keeps what it was told."""
+
+    def __init__(self):
+        self.stages, self.notes, self.torch_threads = [], [], set()
+
+    @contextlib.contextmanager
+    def stage(self, name):
+        self.stages.append(name)
+        yield
+        self.torch_threads.add(torch.get_num_threads())
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+class _Engine(NeuralCompressor):
+    """The real engine; keeps what it was asked, and may give something else back."""
+
+    def __init__(self, *, replace=None):
+        super().__init__()
+        object.__setattr__(self, "calls", [])
+        object.__setattr__(self, "replace", replace)
+
+    def smooth(self, model, feeds, *, alpha):
+        self.calls.append(("smooth", feeds, alpha))
+        return super().smooth(model, feeds, alpha=alpha)
+
+    def quantize_static(self, model, feeds, *, reduce_range):
+        self.calls.append(("static", feeds, reduce_range))
+        return self.replace(model) if self.replace else super().quantize_static(model, feeds, reduce_range=reduce_range)
+
+    def quantize_dynamic(self, model, *, reduce_range):
+        self.calls.append(("dynamic", (), reduce_range))
+        return self.replace(model) if self.replace else super().quantize_dynamic(model, reduce_range=reduce_range)
+
+
+def _config(traced, output, **options):
+    return make_config({"model": str(traced.checkpoint.folder), "output": output, "threads": 1, **options})
+
+
+def test_stages_come_in_their_order(traced_embedder, tmp_path):
+    progress, engine = _Recorder(), _Engine()
+    config = _config(traced_embedder, tmp_path / "out", profiles={"fast": [20, 10, 5]}, smooth_quant_alpha=0.6)
+    result = export_bundle(config, progress=progress, engine=engine)
+    assert progress.stages == _STAGES
+    assert len(progress.notes) == 2  # no sentence-transformers files, and the built-in texts
+    assert result.bundle == tmp_path / "out"
+    assert [latency.tokens for latency in result.baseline] == [64]
+    (smooth, feeds, alpha), (static, same_feeds, reduce_range) = engine.calls
+    assert (smooth, static, alpha, reduce_range) == ("smooth", "static", 0.6, False)
+    for feed in (*feeds, *same_feeds):
+        np.testing.assert_array_equal(feed["length_config"], [feed["input_ids"].shape[1]] * 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "reduce_range"), [("auto", False), ("amx", False), ("arm64", False), ("avx2", True)]
+)
+def test_target_decides_the_range_of_the_weights(traced_embedder, tmp_path, target, reduce_range):
+    engine = _Engine(replace=lambda model: model)
+    config = _config(traced_embedder, tmp_path / "out", quantize="dynamic", target=target)
+    with pytest.raises(GateError):
+        export_bundle(config, engine=engine)
+    assert engine.calls == [("dynamic", (), reduce_range)]
+
+
+@pytest.mark.parametrize("quantize", ["static", "dynamic"])
+def test_engine_that_does_not_quantise_fails_the_gate(traced_embedder, tmp_path, quantize):
+    config = _config(traced_embedder, tmp_path / "out", quantize=quantize)
+    with pytest.raises(GateError, match=r"full\.int8\.onnx must run 18 products as INT8, got: 0 INT8 products"):
+        export_bundle(config, engine=_Engine(replace=lambda model: model))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _spoil(scale):
+    """Quantise, and then change a scale of a weight."""
+
+    def replace(model):
+        quantized = NeuralCompressor().quantize_dynamic(model, reduce_range=False)
+        for name, value in quantized.graph.initializers.items():
+            if name.endswith("_scale") and value.const_value.numpy().size == 64:
+                import onnx_ir as ir
+
+                value.const_value = ir.Tensor(value.const_value.numpy() * np.float32(scale), name=name)
+        return quantized
+
+    return replace
+
+
+@pytest.mark.parametrize("scale", [-20.0, np.nan])
+@pytest.mark.parametrize("task", list(Task))
+def test_wrong_int8_answers_fail_the_gate(traced_models, tmp_path, task, scale):
+    config = _config(traced_models[task], tmp_path / "out", quantize="dynamic")
+    message = r"INT8 graphs must agree with fp32 by at least 0\.9.*got full\.int8\.onnx .*anytime\.int8\.onnx"
+    with pytest.raises(GateError, match=message):
+        export_bundle(config, engine=_Engine(replace=_spoil(scale)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_is_refused_before_the_model_is_read(traced_embedder, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    progress = _Recorder()
+    config = _config(traced_embedder, tmp_path / "out", model=str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="Output must be"):
+        export_bundle(config, progress=progress)
+    assert progress.stages == []
+
+
+def test_model_is_refused_before_anything_is_written(traced_embedder, tmp_path):
+    progress = _Recorder()
+    config = _config(traced_embedder, tmp_path / "a" / "out", model=str(tmp_path / "missing"))
+    with pytest.raises(CheckpointError):
+        export_bundle(config, progress=progress)
+    assert progress.stages == ["check"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_threads_are_put_back(traced_embedder, tmp_path):
+    before = torch.get_num_threads()
+    progress = _Recorder()
+    options = {"quantize": "none", "max_length": 8, "threads": before + 1}
+    export_bundle(_config(traced_embedder, tmp_path / "out", **options), progress=progress)
+    assert progress.torch_threads == {before, before + 1}
+    assert torch.get_num_threads() == before
+    config = _config(traced_embedder, tmp_path / "failed", gates={"fp32_max_abs_difference": 1e-12}, **options)
+    with pytest.raises(GateError):
+        export_bundle(config)
+    assert torch.get_num_threads() == before

@@ -1,0 +1,318 @@
+"""``dynbert-export`` from a checkpoint to a bundle that the runtime, onnxruntime and optimum run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+import dynbert
+from dynbert import cli as runtime_cli
+from dynbert.manifest import ANYTIME, FULL, Precision, Target, Task, read_manifest
+from tests.functional.conftest import BUNDLE_OPTIONS
+from tests.helpers.checkpoints import edit_json, make_checkpoint
+from tests.helpers.commands import run_export, start_export
+from tests.helpers.graphs import assert_informative, make_feed
+
+_TEXTS = ["the old city was great", "a good story about the bridge and the river at night", "water"]
+_PROFILES = (FULL, "fast", "half", ANYTIME)
+_TASKS = [pytest.param(task, id=task.value) for task in Task]
+
+
+def _copy_of_the_graphs_and_weights(bundle):
+    return {path.name: path.read_bytes() for path in sorted(bundle.iterdir()) if path.suffix in {".onnx", ".bin"}}
+
+
+def _int8_weights(path):
+    model = onnx.load(path)
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    return [array for array in arrays if array.dtype == np.int8 and array.ndim == 2]
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_bundle_has_every_file_and_no_other(bundles, task):
+    graphs = {f"{profile}.{precision}.onnx" for profile in _PROFILES for precision in ("int8", "fp32")}
+    others = {"weights.int8.bin", "weights.fp32.bin", "tokenizer.json", "config.json", "probe.npz", "README.md"}
+    assert {path.name for path in bundles[task].iterdir()} == graphs | others | {"manifest.json"}
+    assert not any(path.is_symlink() for path in bundles[task].iterdir())
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_manifest_says_what_was_found(bundles, task):
+    manifest = read_manifest(bundles[task])
+    assert (manifest.model.task, manifest.model.max_length, manifest.model.num_layers) == (task, 64, 3)
+    lengths = {profile.name: profile.length_config for profile in manifest.profiles}
+    assert lengths == {FULL: None, "fast": (20, 10, 5), "half": (0.5, 0.3, 0.2), ANYTIME: None}
+    for graph in manifest.graphs:
+        assert graph.target == (Target.AVX2 if graph.precision is Precision.INT8 else None)
+        assert [latency.tokens for latency in graph.latency] == [64]
+        assert (graph.quality is None) == (graph.profile == ANYTIME)
+        if graph.precision is Precision.FP32:
+            assert graph.parity.near_ties == 0
+            assert 0 < graph.parity.max_abs_difference < 1e-4
+        else:
+            assert graph.parity.max_abs_difference > 1e-3
+            assert 0.9 < graph.parity.agreement <= 1.001
+    full = next(g for g in manifest.graphs if g.profile == FULL and g.precision is Precision.FP32)
+    assert full.quality.value == pytest.approx(1)
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_dynbert_verify_passes(bundles, task):
+    result = CliRunner().invoke(runtime_cli.main, ["verify", str(bundles[task]), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_runtime_answers_questions(bundles, precision):
+    model = dynbert.load(bundles[Task.QUESTION_ANSWERING], threads=1, precision=precision)
+    context = "the old city was great and the bridge at the river was new."
+    for choice in ({"profile": "full"}, {"profile": "fast"}, {"profile": "half"}, {"length_config": (30, 20, 8)}):
+        answer = model(question="what was old?", context=context, **choice)
+        assert answer.text == context[answer.start : answer.end]
+        assert 0 <= answer.score <= 1
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_runtime_classifies(bundles, precision):
+    model = dynbert.load(bundles[Task.TEXT_CLASSIFICATION], threads=1, precision=precision)
+    for choice in ({"profile": "full"}, {"profile": "fast"}, {"profile": "half"}, {"length_config": (30, 20, 8)}):
+        for result in model(_TEXTS, **choice):
+            assert result.label in {"negative", "neutral", "positive"}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_runtime_embeds(bundles, precision):
+    model = dynbert.load(bundles[Task.FEATURE_EXTRACTION], threads=1, precision=precision)
+    for choice in ({"profile": "full"}, {"profile": "fast"}, {"profile": "half"}, {"length_config": (30, 20, 8)}):
+        embeddings = model.encode(_TEXTS, **choice)
+        assert embeddings.shape == (3, 32)
+        assert_informative(embeddings)
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_fp32_full_equals_transformers(bundles, checkpoints, task):
+    import torch
+    import transformers
+
+    architecture = json.loads((checkpoints[task] / "config.json").read_text())["architectures"][0]
+    model = getattr(transformers, architecture).from_pretrained(checkpoints[task]).eval()
+    bundle = dynbert.load(bundles[task], threads=1, precision="fp32")
+    for batch, tokens in ((1, 1), (1, 64), (4, 20)):
+        feed = make_feed(batch, tokens)
+        with torch.no_grad():
+            expected = model(**{name: torch.from_numpy(array) for name, array in feed.items()})
+        for name, array in bundle.run(feed).items():
+            wanted = expected[name].numpy()
+            assert_informative(wanted)
+            valid = feed["attention_mask"] == 1 if task is not Task.TEXT_CLASSIFICATION else slice(None)
+            np.testing.assert_allclose(array[valid], wanted[valid], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_graphs_run_in_plain_onnxruntime(bundles, task):
+    feed = make_feed(3, 20)
+    for precision in ("int8", "fp32"):
+        model = dynbert.load(bundles[task], threads=1, precision=precision)
+        for profile in (FULL, "fast", "half"):
+            path = bundles[task] / f"{profile}.{precision}.onnx"
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            names = [item.name for item in session.get_outputs()]
+            outputs = session.run(None, {item.name: feed[item.name] for item in session.get_inputs()})
+            expected = model.run(feed, profile=profile)
+            assert set(names) == set(expected)
+            for name, array in zip(names, outputs, strict=True):
+                assert_informative(array)
+                np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5)
+
+
+_OPTIMUM = {
+    Task.FEATURE_EXTRACTION: "ORTModelForFeatureExtraction",
+    Task.QUESTION_ANSWERING: "ORTModelForQuestionAnswering",
+    Task.TEXT_CLASSIFICATION: "ORTModelForSequenceClassification",
+}
+
+
+@pytest.mark.parametrize("file", ["full.fp32.onnx", "fast.int8.onnx", "half.fp32.onnx"])
+@pytest.mark.parametrize("task", _TASKS)
+def test_graphs_load_in_optimum(bundles, task, file):
+    import torch
+    from optimum import onnxruntime as optimum_ort
+
+    model = getattr(optimum_ort, _OPTIMUM[task]).from_pretrained(bundles[task], file_name=file)
+    feed = make_feed(3, 20)
+    outputs = model(**{name: torch.from_numpy(array) for name, array in feed.items()})
+    profile, precision, _ = file.split(".")
+    expected = dynbert.load(bundles[task], threads=1, precision=precision).run(feed, profile=profile)
+    for name, array in expected.items():
+        assert_informative(array)
+        np.testing.assert_allclose(outputs[name].numpy(), array, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_profiles_of_one_bundle_answer_differently(bundles, task):
+    model = dynbert.load(bundles[task], threads=1, precision="fp32")
+    feed = make_feed(3, 40)
+    name = next(iter(model.run(feed)))
+    runs = [model.run(feed, profile=profile)[name] for profile in (FULL, "fast", "half")]
+    runs.append(model.run(feed, length_config=(30, 4, 2))[name])
+    for index, run in enumerate(runs):
+        assert all(np.abs(run - other).max() > 1e-3 for other in runs[:index])
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_anytime_graph_equals_the_profile_of_the_same_lengths(bundles, task):
+    model = dynbert.load(bundles[task], threads=1, precision="fp32")
+    feed = make_feed(3, 40)
+    for profile, lengths in (("fast", (20, 10, 5)), ("half", (0.5, 0.3, 0.2))):
+        frozen, anytime = model.run(feed, profile=profile), model.run(feed, length_config=lengths)
+        for name, array in frozen.items():
+            np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)
+
+
+def test_two_exports_with_one_seed_give_equal_graphs(bundles, checkpoints, tmp_path):
+    task = Task.TEXT_CLASSIFICATION
+    run_export("--model", checkpoints[task], "-o", tmp_path / "again", *BUNDLE_OPTIONS, "--seed", "0")
+    first, second = (_copy_of_the_graphs_and_weights(path) for path in (bundles[task], tmp_path / "again"))
+    assert set(first) == set(second)
+    assert [name for name, content in first.items() if content != second[name]] == []
+
+
+def test_dynamic_quantisation_needs_no_ranges(checkpoints, tmp_path):
+    arguments = ("--length-config", "fast=20,10,5", "--quantize", "dynamic", "--precision", "both")
+    run_export("--model", checkpoints[Task.QUESTION_ANSWERING], "-o", tmp_path / "out", *arguments)
+    operators = {node.op_type for node in onnx.load(tmp_path / "out" / "fast.int8.onnx").graph.node}
+    assert {"DynamicQuantizeLinear", "MatMulIntegerToFloat"} <= operators
+    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    feed = make_feed(3, 20)
+    int8, fp32 = (dynbert.load(tmp_path / "out", threads=1, precision=p).run(feed) for p in ("int8", "fp32"))
+    differences = [np.abs(array - fp32[name]).max() for name, array in int8.items()]
+    assert all(1e-4 < difference < 0.5 for difference in differences)
+
+
+def test_fp32_graphs_only_when_not_quantised(checkpoints, tmp_path):
+    result = run_export("--model", checkpoints[Task.FEATURE_EXTRACTION], "-o", tmp_path / "out", "--quantize", "none")
+    graphs = {path.name for path in (tmp_path / "out").glob("*.onnx")}
+    assert graphs == {"full.fp32.onnx", "anytime.fp32.onnx"}
+    assert "quantise" not in result.stderr
+    assert not (tmp_path / "out" / "weights.int8.bin").exists()
+
+
+def test_int8_graphs_only_by_default(checkpoints, tmp_path):
+    run_export("--model", checkpoints[Task.FEATURE_EXTRACTION], "-o", tmp_path / "out", "--target", "vnni")
+    assert {path.name for path in (tmp_path / "out").glob("*.onnx")} == {"full.int8.onnx", "anytime.int8.onnx"}
+    assert not (tmp_path / "out" / "weights.fp32.bin").exists()
+    assert {graph.target for graph in read_manifest(tmp_path / "out").graphs} == {Target.VNNI}
+    assert max(np.abs(w.astype(int)).max() for w in _int8_weights(tmp_path / "out" / "full.int8.onnx")) == 127
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_weights_have_seven_bits_when_the_target_is_avx2(bundles, task):
+    weights = _int8_weights(bundles[task] / "fast.int8.onnx")
+    assert len(weights) == 18
+    assert {int(np.abs(weight.astype(int)).max()) for weight in weights} == {64}
+
+
+def test_recipe_gives_options_and_the_command_line_wins(checkpoints, tmp_path):
+    (tmp_path / "texts.txt").write_text("\n".join(_TEXTS * 3), encoding="utf-8")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {checkpoints[Task.TEXT_CLASSIFICATION]}\n"
+        "output: from-recipe\nprofiles: {fast: [20, 10, 5]}\nquantize: none\ncalibration: texts.txt\nmax_length: 40\n",
+        encoding="utf-8",
+    )
+    result = run_export("--recipe", recipe, "-o", tmp_path / "out", "--max-length", "32")
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.model.max_length == 32
+    assert [profile.name for profile in manifest.profiles] == [FULL, "fast", ANYTIME]
+    assert not (tmp_path / "from-recipe").exists()
+    assert "Warning" not in result.stderr  # the texts are the caller's own
+    assert {graph.quality.data.split(",")[0] for graph in manifest.graphs if graph.quality} == {"texts.txt"}
+
+
+def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("always_keep_cls_token: false\nquantize: none\nprofiles: {tiny: [0.1, 0.05, 0.01]}\n")
+    model = checkpoints[Task.QUESTION_ANSWERING]
+    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out")
+    assert read_manifest(tmp_path / "out").model.always_keep_cls_token is False
+    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    bundle, feed = dynbert.load(tmp_path / "out", threads=1), make_feed(3, 20)
+    frozen, anytime = bundle.run(feed, profile="tiny"), bundle.run(feed, length_config=(0.1, 0.05, 0.01))
+    for name, array in frozen.items():
+        np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)
+
+
+def test_another_opset_works(checkpoints, tmp_path):
+    opset = 20
+    model = checkpoints[Task.TEXT_CLASSIFICATION]
+    options = ("--opset", opset, "--length-config", "20,10,5", "--quantize", "dynamic")
+    run_export("--model", model, "-o", tmp_path / "out", *options)
+    versions = {entry.domain: entry.version for entry in onnx.load(tmp_path / "out" / "custom.int8.onnx").opset_import}
+    assert versions[""] == opset
+    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+
+
+def test_overwrite_replaces_the_whole_bundle(checkpoints, tmp_path):
+    arguments = ("-o", tmp_path / "out", "--quantize", "none")
+    run_export("--model", checkpoints[Task.QUESTION_ANSWERING], *arguments, "--length-config", "old=20,10,5")
+    run_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], *arguments, "--overwrite")
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.model.task is Task.TEXT_CLASSIFICATION
+    assert not (tmp_path / "out" / "old.fp32.onnx").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {e.file for e in manifest.entries} | {
+        "manifest.json"
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_six_profiles_take_hardly_more_room_than_one(tmp_path):
+    model = make_checkpoint(tmp_path / "model", vocab_size=30_000, hidden_size=64, num_hidden_layers=2)
+    sizes = []
+    for count in (1, 6):
+        configs = [f"--length-config=p{index}={50 - 5 * index},{20 - index}" for index in range(count)]
+        run_export("--model", model, "-o", tmp_path / str(count), "--quantize", "none", *configs)
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / str(count)).iterdir()))
+    assert len(list((tmp_path / "6").glob("*.onnx"))) == len(list((tmp_path / "1").glob("*.onnx"))) + 5
+    assert sizes[0] < sizes[1] < 1.1 * sizes[0]
+
+
+def test_bundle_works_from_another_place(bundles, tmp_path):
+    import shutil
+
+    moved = shutil.copytree(bundles[Task.FEATURE_EXTRACTION], tmp_path / "moved")
+    expected = dynbert.load(bundles[Task.FEATURE_EXTRACTION], threads=1).encode(_TEXTS, profile="fast")
+    np.testing.assert_array_equal(dynbert.load(moved, threads=1).encode(_TEXTS, profile="fast"), expected)
+
+
+def test_model_without_token_types_exports(tmp_path):
+    """Such a checkpoint has one type, and the input all the same."""
+    model = make_checkpoint(tmp_path / "model", type_vocab_size=1)
+    run_export("--model", model, "-o", tmp_path / "out", "--length-config", "fast=20,10,5", "--quantize", "dynamic")
+    assert_informative(dynbert.load(tmp_path / "out", threads=1).encode(_TEXTS, profile="fast"))
+
+
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_every_kind_of_classifier_exports(tmp_path, problem_type):
+    labels = ("score",) if problem_type == "regression" else ("good", "bad", "ugly")
+    model = make_checkpoint(tmp_path / "model", Task.TEXT_CLASSIFICATION, labels=labels)
+    edit_json(model / "config.json", problem_type=problem_type)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "gates: {int8_min_label_agreement: 0.5}", encoding="utf-8"
+    )  # random weights are all but undecided
+    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", "--quantize", "dynamic")
+    assert read_manifest(tmp_path / "out").model.problem_type == problem_type
+    assert len(dynbert.load(tmp_path / "out", threads=1)(_TEXTS)) == 3
+
+
+def test_command_prints_nothing_of_other_packages(checkpoints, tmp_path):
+    """In a process of its own, where no test runner holds back what a package prints or warns of."""
+    process = start_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], "-o", tmp_path / "out", "--quiet")
+    assert (process.communicate(timeout=120), process.returncode) == (("", ""), 0)
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
