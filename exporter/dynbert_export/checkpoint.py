@@ -112,6 +112,11 @@ def load_checkpoint(
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
         files = None
+    if chosen is Task.QUESTION_ANSWERING and config.type_vocab_size < 2:
+        raise CheckpointError(
+            f"type_vocab_size must be at least 2 for question-answering, got {config.type_vocab_size} in config.json: "
+            "the tokenizer gives the context type 1. Export it with --task feature-extraction."
+        )
     if not (folder / TOKENIZER_FILE).is_file() and not (folder / "vocab.txt").is_file():
         raise CheckpointError(
             f"A checkpoint must have a tokenizer, {TOKENIZER_FILE} or vocab.txt, got neither in {folder}. "

@@ -485,3 +485,9 @@ def test_the_helpers_checkpoints_are_worth_testing_with(checkpoints, tmp_path):
     tokens = tokenizer.tokenize("Wasn't the Zürich express (24 carriages) late?")
     assert "[UNK]" not in tokens
     assert len(tokens) > 10
+
+
+def test_question_answering_is_refused_when_the_model_has_one_token_type(tmp_path):
+    folder = make_checkpoint(tmp_path / "model", "question-answering", type_vocab_size=1)
+    with pytest.raises(CheckpointError, match="type_vocab_size must be at least 2 for question-answering, got 1"):
+        load_checkpoint(str(folder))
