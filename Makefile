@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME_VENV := .venv-runtime
+TF_VENV := .venv-tf
 DEMO := build/all-MiniLM-L6-v2
 DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-runtime check format bench clean
+.PHONY: help demo test test-slow test-tf test-runtime check format bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,11 @@ test: $(INSTALLED)  ## Run the tests (under 10 minutes)
 test-slow: $(INSTALLED)  ## Run the slow tests: real and BERT-base-sized models
 	$(BIN)/python -m pytest -m slow
 
+test-tf:  ## Install the extra tf in an environment of its own and load checkpoints there that TensorFlow wrote
+	$(PYTHON) -m venv --clear $(TF_VENV)
+	$(TF_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[tf]' pytest
+	$(TF_VENV)/bin/python -m pytest -m tensorflow tests/exporter/modeling/test_tf_checkpoint.py
+
 test-runtime: $(DEMO)/manifest.json  ## Install the runtime alone in an environment of its own and use the demo's bundle there
 	$(PYTHON) -m venv --clear $(RUNTIME_VENV)
 	$(RUNTIME_VENV)/bin/python -m pip install --quiet --constraint constraints.txt .
@@ -56,4 +62,4 @@ bench: $(DEMO)/manifest.json  ## Measure the demo's graphs on this machine, one 
 	$(BIN)/dynbert bench $(DEMO)
 
 clean:  ## Remove what these targets made, environments included
-	rm -rf build dist $(VENV) $(RUNTIME_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist $(VENV) $(RUNTIME_VENV) $(TF_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,7 +14,15 @@ from dynbert.errors import DynbertError, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CalibrationError", "CheckpointError", "ExportError", "GateError", "RecipeError", "collect_faults"]
+__all__ = [
+    "CalibrationError",
+    "CheckpointError",
+    "ExportError",
+    "GateError",
+    "MissingPackageError",
+    "RecipeError",
+    "collect_faults",
+]
 
 
 class ExportError(DynbertError):
@@ -23,6 +31,10 @@ class ExportError(DynbertError):
 
 class CheckpointError(ExportError):
     """The model cannot be found, read or exported: a missing or broken file, or not a BERT that we know."""
+
+
+class MissingPackageError(ExportError, ImportError):
+    """A package of an extra is not installed; the message names the extra."""
 
 
 class CalibrationError(ExportError):

@@ -10,34 +10,75 @@ from dynbert_export.modeling.attention import BertAttention, BertSelfAttention, 
 from dynbert_export.modeling.base import BertPreTrainedModel
 from dynbert_export.modeling.embeddings import BertEmbeddings
 from dynbert_export.modeling.encoder import BertEncoder
-from dynbert_export.modeling.heads import BertForQuestionAnswering, BertForSequenceClassification
+from dynbert_export.modeling.heads import (
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertOnlyNSPHead,
+)
+from dynbert_export.modeling.language_heads import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertLMHeadModel,
+    BertLMPredictionHead,
+    BertOnlyMLMHead,
+    BertPredictionHeadTransform,
+    BertPreTrainingHeads,
+)
 from dynbert_export.modeling.layer import BertIntermediate, BertLayer, BertOutput, BertPooler
 from dynbert_export.modeling.model import BertModel
 from dynbert_export.modeling.outputs import (
+    BertForPreTrainingOutput,
+    DynamicCausalLMOutput,
     DynamicEncoderOutput,
+    DynamicMaskedLMOutput,
     DynamicModelOutput,
+    DynamicMultipleChoiceOutput,
+    DynamicNextSentenceOutput,
     DynamicQuestionAnsweringOutput,
     DynamicSequenceClassifierOutput,
+    DynamicTokenClassifierOutput,
 )
 from dynbert_export.modeling.selection import expand_gather
+from dynbert_export.modeling.tf_checkpoint import load_tf_weights_in_bert
 
 __all__ = [
     "BertAttention",
     "BertEmbeddings",
     "BertEncoder",
+    "BertForMaskedLM",
+    "BertForMultipleChoice",
+    "BertForNextSentencePrediction",
+    "BertForPreTraining",
+    "BertForPreTrainingOutput",
     "BertForQuestionAnswering",
     "BertForSequenceClassification",
+    "BertForTokenClassification",
     "BertIntermediate",
+    "BertLMHeadModel",
+    "BertLMPredictionHead",
     "BertLayer",
     "BertModel",
+    "BertOnlyMLMHead",
+    "BertOnlyNSPHead",
     "BertOutput",
     "BertPooler",
     "BertPreTrainedModel",
+    "BertPreTrainingHeads",
+    "BertPredictionHeadTransform",
     "BertSelfAttention",
     "BertSelfOutput",
+    "DynamicCausalLMOutput",
     "DynamicEncoderOutput",
+    "DynamicMaskedLMOutput",
     "DynamicModelOutput",
+    "DynamicMultipleChoiceOutput",
+    "DynamicNextSentenceOutput",
     "DynamicQuestionAnsweringOutput",
     "DynamicSequenceClassifierOutput",
+    "DynamicTokenClassifierOutput",
     "expand_gather",
+    "load_tf_weights_in_bert",
 ]

@@ -21,49 +21,16 @@ if TYPE_CHECKING:
 
     from transformers import BertConfig
 
-__all__ = [
-    "BertAttention",
-    "BertSelfAttention",
-    "BertSelfOutput",
-    "refuse_decoder_arguments",
-    "refuse_decoder_config",
-]
+    from dynbert_export.modeling.decoder import LayerCache
+
+__all__ = ["BertAttention", "BertSelfAttention", "BertSelfOutput"]
 
 _RELATIVE_TYPES = ("relative_key", "relative_key_query")
 _POSITION_TYPES = ("absolute", *_RELATIVE_TYPES)
 
 
-def refuse_decoder_config(config: BertConfig) -> None:
-    """Refuse a config that asks for a decoder.
-
-    Args:
-        config: Of a model or a layer.
-
-    Raises:
-        InputError: If it does.
-    """
-    for name in ("is_decoder", "add_cross_attention"):
-        if getattr(config, name, False):
-            raise InputError(f"config.{name} must be False, got True. Decoder mode is not supported yet.")
-
-
-def refuse_decoder_arguments(**arguments: Any) -> None:
-    """Refuse what only a decoder can use; the arguments stand in the signatures for compatibility.
-
-    Args:
-        **arguments: Their names and values. None and False ask for nothing.
-
-    Raises:
-        InputError: If one asks for something.
-    """
-    for name, value in arguments.items():
-        if value is not None and value is not False:
-            got = value if isinstance(value, bool) else type(value).__name__
-            raise InputError(f"{name} must be None for an encoder, got {got}. Decoder mode is not supported yet.")
-
-
 class BertSelfAttention(nn.Module):
-    """Multi-head self-attention.
+    """Multi-head self-attention, or cross-attention where the keys and values come from an encoder.
 
     Raises:
         InputError: On construction, if the hidden size is no multiple of the heads, or the position type unknown.
@@ -79,6 +46,7 @@ class BertSelfAttention(nn.Module):
         self.num_attention_heads = config.num_attention_heads
         self.attention_head_size = config.hidden_size // config.num_attention_heads
         self.all_head_size = self.num_attention_heads * self.attention_head_size
+        self.is_decoder = config.is_decoder
         self.query = nn.Linear(config.hidden_size, self.all_head_size)
         self.key = nn.Linear(config.hidden_size, self.all_head_size)
         self.value = nn.Linear(config.hidden_size, self.all_head_size)
@@ -111,57 +79,72 @@ class BertSelfAttention(nn.Module):
         head_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_value: Any = None,
+        past_key_value: LayerCache | None = None,
         output_attentions: bool | None = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Any, ...]:
         """Attend.
 
         Args:
             hidden_states: ``[batch, tokens, hidden]``.
-            attention_mask: Additive, broadcast to ``[batch, heads, tokens, tokens]``.
+            attention_mask: Additive, broadcast to ``[batch, heads, tokens, keys]``. The keys are the tokens and, before
+                them, those of ``past_key_value``.
             head_mask: Factors for the probabilities, broadcast to the same shape.
-            encoder_hidden_states: Must be None.
-            encoder_attention_mask: Must be None.
-            past_key_value: Must be None.
+            encoder_hidden_states: ``[batch, encoder tokens, hidden]``: attend to these instead, which makes it
+                cross-attention.
+            encoder_attention_mask: Takes the place of ``attention_mask`` in cross-attention.
+            past_key_value: Keys and values, ``[batch, heads, earlier tokens, head size]`` each, of the tokens that went
+                before; in cross-attention those of the encoder's tokens, which are then not computed again.
             output_attentions: Return the probabilities too.
             positions: int64 ``[batch, tokens]``: the tokens' original positions, which relative position embeddings
                 measure distances between. None where nothing was dropped.
 
         Returns:
-            The context ``[batch, tokens, hidden]``, then the probabilities ``[batch, heads, tokens, tokens]`` where
-            asked: after dropout and head mask, as they were used.
-
-        Raises:
-            InputError: If an argument for decoders is given.
+            The context ``[batch, tokens, hidden]``; the probabilities ``[batch, heads, tokens, keys]`` where asked:
+            after dropout and head mask, as they were used; and, in a decoder, keys and values for the next step.
         """
-        refuse_decoder_arguments(
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            past_key_value=past_key_value,
-        )
         query = self.transpose_for_scores(self.query(hidden_states))
-        key = self.transpose_for_scores(self.key(hidden_states))
-        value = self.transpose_for_scores(self.value(hidden_states))
-        scores = query @ key.transpose(-1, -2)  # [batch, heads, tokens, tokens]
+        key, value = self._find_keys(hidden_states, encoder_hidden_states, past_key_value)
+        scores = query @ key.transpose(-1, -2)  # [batch, heads, tokens, keys]
         if self.position_embedding_type in _RELATIVE_TYPES:
             scores = scores + self._score_distances(query, key, positions)
         scores = scores / math.sqrt(self.attention_head_size)
-        if attention_mask is not None:
-            scores = scores + attention_mask
+        mask = attention_mask if encoder_hidden_states is None else encoder_attention_mask
+        if mask is not None:
+            scores = scores + mask
         probs: Tensor = self.dropout(scores.softmax(dim=-1))
         if head_mask is not None:
             probs = probs * head_mask
         context = (probs @ value).transpose(1, 2)  # [batch, tokens, heads, head size]
         context = context.reshape(context.shape[0], -1, self.all_head_size)
-        return (context, probs) if output_attentions else (context,)
+        return (
+            context,
+            *((probs,) if output_attentions else ()),
+            *(((key, value),) if self.is_decoder else ()),
+        )
+
+    def _find_keys(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None, past_key_value: LayerCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the keys and the values, ``[batch, heads, keys, head size]`` each, of all that is attended to."""
+        if encoder_hidden_states is not None and past_key_value is not None:
+            return past_key_value[0], past_key_value[1]
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        key = self.transpose_for_scores(self.key(source))
+        value = self.transpose_for_scores(self.value(source))
+        if past_key_value is not None:
+            key = torch.cat([past_key_value[0], key], dim=2)
+            value = torch.cat([past_key_value[1], value], dim=2)
+        return key, value
 
     def _score_distances(self, query: Tensor, key: Tensor, positions: Tensor | None) -> Tensor:
-        """Return the relative position embeddings' part of the scores, ``[batch, heads, tokens, tokens]``."""
+        """Return the relative position embeddings' part of the scores, ``[batch, heads, tokens, keys]``."""
         shared = positions is None  # every text of the batch has the same distances
         if positions is None:
-            positions = torch.arange(query.shape[2], device=query.device)
-        distances = positions.unsqueeze(-1) - positions.unsqueeze(-2)  # [(batch,) queries, keys]
+            positions = torch.arange(key.shape[2], device=query.device)
+        # With a cache the queries are the last of the tokens; without one, as ever in a traced graph, all of them.
+        of_queries = positions[..., -query.shape[2] :] if self.is_decoder else positions
+        distances = of_queries.unsqueeze(-1) - positions.unsqueeze(-2)  # [(batch,) queries, keys]
         embedded = self.distance_embedding(distances + self.max_position_embeddings - 1).to(query.dtype)
         table = "lrd" if shared else "blrd"
         scores = torch.einsum(f"bhld,{table}->bhlr", query, embedded)
@@ -229,16 +212,16 @@ class BertAttention(nn.Module):
         head_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_value: Any = None,
+        past_key_value: LayerCache | None = None,
         output_attentions: bool | None = False,
         positions: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Any, ...]:
         """Attend and project; arguments and result are those of ``BertSelfAttention``.
 
         Returns:
-            ``[batch, tokens, hidden]``, then the probabilities where asked.
+            ``[batch, tokens, hidden]``; the probabilities where asked; in a decoder, keys and values.
         """
-        context, *probs = self.self(
+        context, *others = self.self(
             hidden_states,
             attention_mask,
             head_mask,
@@ -248,4 +231,4 @@ class BertAttention(nn.Module):
             output_attentions,
             positions,
         )
-        return (self.output(context, hidden_states), *probs)
+        return (self.output(context, hidden_states), *others)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import BertConfig, PreTrainedModel
 
-from dynbert_export.modeling.attention import refuse_decoder_config
+from dynbert_export.modeling.decoder import check_decoder_config
+from dynbert_export.modeling.tf_checkpoint import load_tf_weights_in_bert
 
 if TYPE_CHECKING:
     from dynbert_export.modeling.selection import LengthArgument
@@ -23,23 +24,25 @@ class BertPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     Two settings are read from the config beside transformers' own. ``length_config`` (None): the lengths a model starts
     with; text, list or tuple, parsed and never evaluated. ``count_padded_queries`` (False): let padded tokens vote on
-    what is kept, as the reference does.
+    what is kept, and order what is kept by significance, as the reference does. Its numbers are those of this setting.
 
     Raises:
-        InputError: On construction, if the config asks for a decoder.
+        InputError: On construction, if the config asks for cross-attention in an encoder.
     """
 
     config_class = BertConfig
     base_model_prefix = "bert"
     supports_gradient_checkpointing = True
+    load_tf_weights: Any = staticmethod(load_tf_weights_in_bert)  # says what to do instead of from_tf=True
 
-    if TYPE_CHECKING:  # transformers leaves these two untyped; said once here rather than at every model
+    if TYPE_CHECKING:  # transformers leaves these untyped or vague; said once here rather than at every model
+        config: BertConfig
 
         def __init_subclass__(cls) -> None: ...
         def post_init(self) -> None: ...  # noqa: D102
 
     def __init__(self, config: BertConfig, *inputs: Any, **kwargs: Any) -> None:
-        refuse_decoder_config(config)
+        check_decoder_config(config)
         super().__init__(config, *inputs, **kwargs)
 
     def set_length_config(self, length_config: LengthArgument) -> None:

@@ -63,14 +63,15 @@ class BertEmbeddings(nn.Module):
                 raise InputError("input_ids or inputs_embeds must be given, got neither.")
             inputs_embeds = self.word_embeddings(input_ids)
         tokens = inputs_embeds.shape[1]
+        last = past_key_values_length + tokens
+        is_relative = self.position_embedding_type != "absolute"  # distances have a table of their own, as limited
+        if not is_tracing() and (is_relative or position_ids is None) and last > self.position_ids.shape[1]:
+            raise InputError(f"An input must have at most {self.position_ids.shape[1]} tokens, got {last}.")
         if token_type_ids is None:
             token_type_ids = self.token_type_ids[:, :tokens]
         embeddings: Tensor = inputs_embeds + self.token_type_embeddings(token_type_ids)
-        if self.position_embedding_type == "absolute":
+        if not is_relative:
             if position_ids is None:
-                last = past_key_values_length + tokens
-                if not is_tracing() and last > self.position_ids.shape[1]:
-                    raise InputError(f"An input must have at most {self.position_ids.shape[1]} tokens, got {last}.")
                 position_ids = self.position_ids[:, past_key_values_length:last]
             embeddings = embeddings + self.position_embeddings(position_ids)
         normalized: Tensor = self.dropout(self.LayerNorm(embeddings))

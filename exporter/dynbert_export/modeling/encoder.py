@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from dynbert.errors import LengthConfigError
-from dynbert_export.modeling.attention import refuse_decoder_arguments
+from dynbert_export.modeling.decoder import read_cache, refuse_decoder_arguments, refuse_dropping, write_cache
 from dynbert_export.modeling.layer import BertLayer
 from dynbert_export.modeling.outputs import DynamicEncoderOutput
 from dynbert_export.modeling.selection import (
@@ -26,11 +29,43 @@ if TYPE_CHECKING:
 
     from transformers import BertConfig
 
+    from dynbert_export.modeling.decoder import LayerCache
+
 __all__ = ["BertEncoder"]
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning at the first of many steps."""
+    logger.warning(message)
+
+
+@dataclass
+class _Record:
+    """What is returned of each layer run."""
+
+    # Any: transformers' output types ask for FloatTensor, a type that nothing returns.
+    hidden_states: list[Any] = field(default_factory=list)
+    attentions: list[Any] = field(default_factory=list)
+    cross_attentions: list[Any] = field(default_factory=list)
+    presents: list[LayerCache] = field(default_factory=list)
+    positions: list[Tensor] = field(default_factory=list)
+
+    def add_layer(self, outputs: tuple[Any, ...], *, output_hidden_states: bool, use_cache: bool) -> None:
+        """Note what a layer returned: states, probabilities, cross-attention's, keys and values."""
+        states, *extras = outputs
+        if output_hidden_states:
+            self.hidden_states.append(states)
+        if use_cache:
+            self.presents.append(extras.pop())
+        for kind, probs in zip((self.attentions, self.cross_attentions), extras, strict=False):
+            kind.append(probs)
 
 
 class BertEncoder(nn.Module):
-    """Transformer layers, each of which may drop tokens."""
+    """Transformer layers, each of which may drop tokens; with ``config.is_decoder`` those of a decoder."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -59,12 +94,13 @@ class BertEncoder(nn.Module):
 
         Args:
             hidden_states: ``[batch, tokens, hidden]``.
-            attention_mask: Additive, ``[batch or 1, 1, 1 or tokens, tokens]``; the one-row form while tracing.
+            attention_mask: Additive, ``[batch or 1, 1, 1 or tokens, tokens]``; the one-row form while tracing. In a
+                decoder earlier tokens stand before the last ones.
             head_mask: One a layer, or None.
-            encoder_hidden_states: Must be None.
-            encoder_attention_mask: Must be None.
-            past_key_values: Must be None.
-            use_cache: Must be None or False.
+            encoder_hidden_states: ``[batch, encoder tokens, hidden]``, for a decoder with cross-attention.
+            encoder_attention_mask: Additive, ``[batch or 1, 1, 1 or tokens, encoder tokens]``.
+            past_key_values: What a decoder returned at the step before, one entry a layer run.
+            use_cache: Return ``past_key_values``; ignored by an encoder, which has none.
             output_attentions: Return the attention probabilities of each layer run, in the length before its cut.
             output_hidden_states: Return what entered the first layer and what left each one, in the length after
                 its cut.
@@ -79,49 +115,58 @@ class BertEncoder(nn.Module):
             that entered the layer that dropped it. The other fields as asked.
 
         Raises:
-            InputError: If an argument for decoders is given, or a layer does not exist.
-            LengthConfigError: If the length config breaks a rule.
+            InputError: If an encoder is given an argument for decoders, the cache does not fit, or a layer does not
+                exist.
+            LengthConfigError: If the length config breaks a rule, or is given to a decoder.
         """
         refuse_decoder_arguments(
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=encoder_attention_mask,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
+            self.config, encoder_hidden_states=encoder_hidden_states, past_key_values=past_key_values
         )
+        use_cache = self._check_use_cache(use_cache)
         keep_cls = bool(always_keep_cls_token)
         lengths = self._resolve_lengths(length_config, hidden_states, always_keep_cls_token=keep_cls)
         tracker = self._track_tokens(attention_mask, hidden_states, is_cut=lengths is not None)
-        # Any: transformers' output types ask for FloatTensor, a type that nothing returns.
-        all_hidden_states: list[Any] = [hidden_states] if output_hidden_states else []
-        all_attentions: list[Any] = []
-        all_positions: list[Tensor] = []
-        for index in select_layers(layer_config, len(self.layer)):
+        layers = select_layers(layer_config, len(self.layer))
+        pasts = read_cache(past_key_values, len(layers), has_encoder=encoder_hidden_states is not None)
+        record = _Record(hidden_states=[hidden_states] if output_hidden_states else [])
+        for index, past in zip(layers, pasts, strict=True):
             entering_states = hidden_states
-            (hidden_states, *probs), kept = self._run_layer(
+            outputs, kept = self._run_layer(
                 index,
-                hidden_states,
-                tracker,
-                head_mask=None if head_mask is None else head_mask[index],
+                (hidden_states, tracker.attention_mask, None if head_mask is None else head_mask[index]),
+                (encoder_hidden_states, encoder_attention_mask, *(past or ())),
+                (tracker.query_votes, tracker.positions),
                 output_attentions=output_attentions,
                 output_length=None if lengths is None else lengths[index],
                 always_keep_cls_token=keep_cls,
+                use_cache=use_cache,
             )
             if kept is not None:
                 tracker.drop(kept, entering_states)
-            if output_hidden_states:
-                all_hidden_states.append(hidden_states)
-            all_attentions.extend(probs)
+            hidden_states = outputs[0]
+            record.add_layer(outputs, output_hidden_states=bool(output_hidden_states), use_cache=use_cache)
             if lengths is not None:
-                all_positions.append(tracker.list_positions(hidden_states))
+                record.positions.append(tracker.list_positions(hidden_states))
 
         restored: Any = tracker.restore(hidden_states)
         output = DynamicEncoderOutput(
             last_hidden_state=restored,
-            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
-            attentions=tuple(all_attentions) if output_attentions else None,
-            kept_positions=None if lengths is None else tuple(all_positions),
+            past_key_values=write_cache(past_key_values, record.presents, restored.shape[1]) if use_cache else None,
+            hidden_states=tuple(record.hidden_states) if output_hidden_states else None,
+            attentions=tuple(record.attentions) if output_attentions else None,
+            cross_attentions=tuple(record.cross_attentions) if record.cross_attentions else None,
+            kept_positions=None if lengths is None else tuple(record.positions),
         )
         return output if return_dict else output.to_tuple()
+
+    def _check_use_cache(self, use_cache: bool | None) -> bool:
+        """Return whether a cache is to be returned; layers that run again backwards must not fill one twice."""
+        if not (use_cache and self.config.is_decoder):
+            return False
+        if self.gradient_checkpointing and self.training:
+            _warn_once("use_cache is set to False: it is incompatible with gradient checkpointing.")
+            return False
+        return True
 
     def _track_tokens(self, attention_mask: Tensor | None, hidden_states: Tensor, *, is_cut: bool) -> TokenTracker:
         """Return a tracker of all tokens; votes are needed only where tokens are dropped."""
@@ -137,33 +182,51 @@ class BertEncoder(nn.Module):
     def _run_layer(
         self,
         index: int,
-        hidden_states: Tensor,
-        tracker: TokenTracker,
+        inputs: tuple[Tensor | None, ...],
+        decoder_inputs: tuple[Tensor | None, ...],
+        token_inputs: tuple[Tensor | None, ...],
         *,
-        head_mask: Tensor | None,
         output_attentions: bool | None,
         output_length: int | Tensor | None,
         always_keep_cls_token: bool,
-    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """Run one layer, keeping its activations or, with gradient checkpointing, computing them again backwards."""
+        use_cache: bool,
+    ) -> tuple[tuple[Any, ...], Tensor | None]:
+        """Run one layer, keeping its activations or, with gradient checkpointing, computing them again backwards.
+
+        Args:
+            index: Of the layer.
+            inputs: States, mask and head mask.
+            decoder_inputs: The encoder's states and their mask, then the tensors of the cache.
+            token_inputs: Votes and positions.
+            output_attentions: As for the layer.
+            output_length: As for the layer.
+            always_keep_cls_token: As for the layer.
+            use_cache: Whether a decoder's keys and values are wanted.
+
+        Returns:
+            What the layer returns, without keys and values where they are not wanted.
+        """
         layer = self.layer[index]
 
-        def run(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-            states, mask, heads, votes, positions = tensors
+        def run(*tensors: Tensor | None) -> tuple[Any, ...]:
+            states, mask, heads, votes, positions, encoder_states, encoder_mask, *past = tensors
             outputs, kept = layer(
                 states,
                 mask,
                 heads,
+                encoder_states,
+                encoder_mask,
+                tuple(past) or None,
                 output_attentions=output_attentions,
                 output_length=output_length,
                 always_keep_cls_token=always_keep_cls_token,
                 query_votes=votes,
                 positions=positions,
             )
-            return (kept, *outputs)
+            return (kept, *(outputs[:-1] if self.config.is_decoder and not use_cache else outputs))
 
         # One flat tuple: reentrant checkpoints find no tensors in a nested one, and would cut the graph without a word.
-        tensors = (hidden_states, tracker.attention_mask, head_mask, tracker.query_votes, tracker.positions)
+        tensors = (*inputs, *token_inputs, *decoder_inputs)
         is_checkpointed = self.gradient_checkpointing and self.training
         kept, *outputs = self._gradient_checkpointing_func(run, *tensors) if is_checkpointed else run(*tensors)
         return tuple(outputs), kept
@@ -177,6 +240,7 @@ class BertEncoder(nn.Module):
         config = check_length_config(length_config, len(self.layer))
         if config is None:
             return None
+        refuse_dropping(self.config)
         if not is_tracing():
             return config.resolve(hidden_states.shape[1], always_keep_cls_token=always_keep_cls_token)
         if config.is_fractional:

@@ -1,144 +1,126 @@
 # ruff: noqa: FBT001, FBT002, PLR0913, PLR0917 -- argument names, order and defaults are the reference's public surface
-"""The heads. A head is its layers, its loss and its output type; what all of them share stands in ``BertHead``."""
+"""The heads for texts, choices, tokens and answers."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dynbert.errors import InputError
-from dynbert_export.modeling.base import BertPreTrainedModel
-from dynbert_export.modeling.model import BertModel
+from dynbert_export.modeling.head import NO_POOLER, BertHead, make_classifier_dropout
+from dynbert_export.modeling.losses import classification_loss, span_loss, token_loss
 from dynbert_export.modeling.outputs import (
-    DynamicModelOutput,
-    DynamicOutput,
+    DynamicMultipleChoiceOutput,
+    DynamicNextSentenceOutput,
     DynamicQuestionAnsweringOutput,
     DynamicSequenceClassifierOutput,
+    DynamicTokenClassifierOutput,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from transformers import BertConfig
 
     from dynbert_export.modeling.selection import LengthArgument
 
-__all__ = ["BertForQuestionAnswering", "BertForSequenceClassification", "BertHead", "classification_loss", "span_loss"]
+__all__ = [
+    "BertForMultipleChoice",
+    "BertForNextSentencePrediction",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertOnlyNSPHead",
+]
 
 
-def classification_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:
-    """Return the loss of labels for whole texts.
+class BertOnlyNSPHead(nn.Module):
+    """Whether the second sentence follows the first."""
 
-    Args:
-        logits: ``[batch, labels]``.
-        labels: Class numbers ``[batch]``, numbers ``[batch]`` or ``[batch, labels]`` to regress, or 0 and 1 for each
-            label ``[batch, labels]``.
-        problem_type: ``regression``, ``single_label_classification`` or ``multi_label_classification``. None derives
-            it as transformers does: regression for one logit, else classes where the labels are whole numbers.
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
-    Returns:
-        A scalar: mean squared error, cross entropy or binary cross entropy.
+    def forward(self, pooled_output: Tensor) -> Tensor:
+        """Score the two answers.
 
-    Raises:
-        InputError: If ``problem_type`` is unknown.
-    """
-    num_labels = logits.shape[-1]
-    if problem_type is None:
-        is_whole = labels.dtype in {torch.long, torch.int}
-        classification = "single_label_classification" if is_whole else "multi_label_classification"
-        problem_type = "regression" if num_labels == 1 else classification
-    if problem_type == "regression":
-        # One number a text: labels come as [batch] or [batch, 1], and broadcasting one against the other is an error.
-        return (
-            functional.mse_loss(logits.view(-1), labels.view(-1))
-            if num_labels == 1
-            else (functional.mse_loss(logits, labels))
-        )
-    if problem_type == "single_label_classification":
-        return functional.cross_entropy(logits.view(-1, num_labels), labels.view(-1))
-    if problem_type == "multi_label_classification":
-        return functional.binary_cross_entropy_with_logits(logits, labels)
-    raise InputError(
-        "config.problem_type must be regression, single_label_classification or multi_label_classification, "
-        f"got {problem_type!r}."
-    )
+        Args:
+            pooled_output: ``[batch, hidden]``.
+
+        Returns:
+            ``[batch, 2]``: it does, it does not.
+        """
+        scores: Tensor = self.seq_relationship(pooled_output)
+        return scores
 
 
-def span_loss(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
-    """Return the loss of answer spans.
+class BertForNextSentencePrediction(BertHead):
+    """BERT with the answer to: does the second sentence follow the first?"""
 
-    Args:
-        start_logits: ``[batch, tokens]``.
-        end_logits: ``[batch, tokens]``.
-        start_positions: int64 ``[batch]`` or ``[batch, 1]``. Positions outside the input have no part in the loss;
-            negative ones count as 0.
-        end_positions: The same for the spans' ends.
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.cls = BertOnlyNSPHead(config)
+        self.post_init()
 
-    Returns:
-        A scalar: the mean of both cross entropies.
-    """
-    tokens = start_logits.shape[1]
-    losses = [
-        functional.cross_entropy(logits, positions.view(-1).clamp(0, tokens), ignore_index=tokens)
-        for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-    ]
-    return (losses[0] + losses[1]) / 2
-
-
-class BertHead(BertPreTrainedModel):
-    """A model with ``self.bert`` and something on top of it."""
-
-    bert: BertModel
-
-    def _encode(
+    def forward(
         self,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        token_type_ids: Tensor | None,
-        position_ids: Tensor | None,
-        head_mask: Tensor | None,
-        inputs_embeds: Tensor | None,
-        output_attentions: bool | None,
-        output_hidden_states: bool | None,
-        layer_config: Iterable[int] | None,
-        length_config: LengthArgument,
-        always_keep_cls_token: bool | None,
-    ) -> DynamicModelOutput:
-        """Run ``self.bert`` with the arguments that every head takes."""
-        encoded: DynamicModelOutput = self.bert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-            layer_config=layer_config,
-            length_config=length_config,
-            always_keep_cls_token=always_keep_cls_token,
-        )
-        return encoded
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        layer_config: Iterable[int] | None = None,
+        length_config: LengthArgument = None,
+        always_keep_cls_token: bool | None = True,
+        **kwargs: Any,
+    ) -> DynamicNextSentenceOutput | tuple[Any, ...]:
+        """Score sentence pairs; the arguments are those of ``BertModel`` and ``labels``.
 
-    def _finish(
-        self,
-        output_type: Callable[..., DynamicOutput],
-        encoded: DynamicModelOutput,
-        return_dict: bool | None,
-        **fields: Any,
-    ) -> Any:
-        """Return the head's own fields and those of the encoder as an output or, where asked, as a tuple."""
-        output = output_type(
-            **fields,
-            hidden_states=encoded.hidden_states,
-            attentions=encoded.attentions,
-            kept_positions=encoded.kept_positions,
+        Args:
+            input_ids: See ``BertModel``, as for the others.
+            attention_mask: See there.
+            token_type_ids: See there.
+            position_ids: See there.
+            head_mask: See there.
+            inputs_embeds: See there.
+            labels: int64 ``[batch]``: 0 where the second sentence follows, 1 where it is a random one.
+            output_attentions: See there.
+            output_hidden_states: See there.
+            return_dict: See there.
+            layer_config: See there.
+            length_config: See there.
+            always_keep_cls_token: See there.
+            **kwargs: ``next_sentence_label``, the old name of ``labels``, and nothing else.
+
+        Returns:
+            ``loss``, a scalar, where ``labels`` are given; ``logits`` ``[batch, 2]``; the encoder's fields.
+
+        Raises:
+            TypeError: If there is any other argument; the reference swallows it, a length config of its own included.
+        """
+        if "next_sentence_label" in kwargs:
+            message = "next_sentence_label is deprecated and will be removed, pass labels instead."
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            labels = kwargs.pop("next_sentence_label")
+        if kwargs:
+            raise TypeError(f"forward() has no argument {', '.join(sorted(kwargs))}.")
+        encoded = self._encode(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions, output_hidden_states, layer_config, length_config, always_keep_cls_token,
+        )  # fmt: skip
+        logits = self.cls(encoded.pooler_output)
+        loss = None if labels is None else token_loss(logits, labels)
+        output: DynamicNextSentenceOutput | tuple[Any, ...] = self._finish(
+            DynamicNextSentenceOutput, encoded, return_dict, loss=loss, logits=logits
         )
-        return output if (self.config.use_return_dict if return_dict is None else return_dict) else output.to_tuple()
+        return output
 
 
 class BertForSequenceClassification(BertHead):
@@ -147,9 +129,7 @@ class BertForSequenceClassification(BertHead):
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.bert = BertModel(config)
-        dropout = config.classifier_dropout
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if dropout is None else dropout)
+        self.dropout = make_classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
@@ -186,6 +166,127 @@ class BertForSequenceClassification(BertHead):
         return output
 
 
+def _flatten_choices(tensor: Tensor | None, choices: Any) -> Tensor | None:
+    """Return ``[batch or 1, choices or 1, ...]`` as ``[batch * choices, ...]``."""
+    if tensor is None:
+        return None
+    return tensor.expand(*choices, *tensor.shape[2:]).flatten(0, 1)
+
+
+class BertForMultipleChoice(BertHead):
+    """BERT with a score for each of several texts, of which one is to be chosen."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.dropout = make_classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        layer_config: Iterable[int] | None = None,
+        length_config: LengthArgument = None,
+        always_keep_cls_token: bool | None = True,
+    ) -> DynamicMultipleChoiceOutput | tuple[Any, ...]:
+        """Score choices; the arguments are those of ``BertModel`` with a dimension for the choices, and ``labels``.
+
+        Args:
+            input_ids: int64 ``[batch, choices, tokens]``. Either these or ``inputs_embeds``.
+            attention_mask: As for ``BertModel``, ``[batch or 1, choices or 1, tokens]`` or with a row for each query.
+            token_type_ids: int64 ``[batch or 1, choices or 1, tokens]``.
+            position_ids: int64 ``[batch or 1, choices or 1, tokens]``.
+            head_mask: See ``BertModel``.
+            inputs_embeds: ``[batch, choices, tokens, hidden]``.
+            labels: int64 ``[batch]``: which choice is right.
+            output_attentions: See ``BertModel``.
+            output_hidden_states: See there.
+            return_dict: See there.
+            layer_config: See there.
+            length_config: See there.
+            always_keep_cls_token: See there.
+
+        Returns:
+            ``loss``, a scalar, where ``labels`` are given; ``logits`` ``[batch, choices]``; the encoder's fields, one
+            row a choice: ``[batch * choices, ...]``.
+
+        Raises:
+            InputError: If there is no dimension for the choices.
+        """
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is not None and given.dim() != (4 if input_ids is None else 3):
+            name, shape = ("inputs_embeds", ", hidden") if input_ids is None else ("input_ids", "")
+            raise InputError(f"{name} must be [batch, choices, tokens{shape}], got {list(given.shape)}.")
+        choices = None if given is None else given.shape[:2]
+        encoded = self._encode(
+            _flatten_choices(input_ids, choices), _flatten_choices(attention_mask, choices),
+            _flatten_choices(token_type_ids, choices), _flatten_choices(position_ids, choices),
+            head_mask, _flatten_choices(inputs_embeds, choices),
+            output_attentions, output_hidden_states, layer_config, length_config, always_keep_cls_token,
+        )  # fmt: skip
+        logits = self.classifier(self.dropout(encoded.pooler_output)).reshape(choices)
+        loss = None if labels is None else token_loss(logits, labels)
+        output: DynamicMultipleChoiceOutput | tuple[Any, ...] = self._finish(
+            DynamicMultipleChoiceOutput, encoded, return_dict, loss=loss, logits=logits
+        )
+        return output
+
+
+class BertForTokenClassification(BertHead):
+    """BERT with a classifier of tokens."""
+
+    _keys_to_ignore_on_load_unexpected = NO_POOLER
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config, add_pooling_layer=False)
+        self.num_labels = config.num_labels
+        self.dropout = make_classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        layer_config: Iterable[int] | None = None,
+        length_config: LengthArgument = None,
+        always_keep_cls_token: bool | None = True,
+    ) -> DynamicTokenClassifierOutput | tuple[Any, ...]:
+        """Classify tokens; the arguments are those of ``BertModel`` and ``labels``, see ``token_loss``.
+
+        Returns:
+            ``loss``, a scalar, where ``labels`` are given; ``logits`` ``[batch, tokens, labels]``, for dropped tokens
+            too; the encoder's fields.
+        """
+        encoded = self._encode(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions, output_hidden_states, layer_config, length_config, always_keep_cls_token,
+        )  # fmt: skip
+        logits = self.classifier(self.dropout(encoded.last_hidden_state))
+        loss = None if labels is None else token_loss(logits, labels)
+        output: DynamicTokenClassifierOutput | tuple[Any, ...] = self._finish(
+            DynamicTokenClassifierOutput, encoded, return_dict, loss=loss, logits=logits
+        )
+        return output
+
+
 class BertForQuestionAnswering(BertHead):
     """BERT with the start and the end of an answer, scored at every token.
 
@@ -196,15 +297,13 @@ class BertForQuestionAnswering(BertHead):
         InputError: On construction, if ``config.num_labels`` is not 2.
     """
 
-    # This head has no pooler; that of a checkpoint goes unused without a warning.
-    _keys_to_ignore_on_load_unexpected = [r"^(bert\.)?pooler\."]  # type: ignore[assignment]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = NO_POOLER
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, add_pooling_layer=False)
         if config.num_labels != 2:
             raise InputError(f"config.num_labels must be 2 (start and end of the answer), got {config.num_labels}.")
         self.num_labels = config.num_labels
-        self.bert = BertModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

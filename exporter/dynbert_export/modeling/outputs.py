@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     BaseModelOutputWithPoolingAndCrossAttentions,
+    CausalLMOutputWithCrossAttentions,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    NextSentencePredictorOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
+    TokenClassifierOutput,
 )
 from transformers.utils.generic import ModelOutput
 
@@ -17,11 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BertForPreTrainingOutput",
+    "DynamicCausalLMOutput",
     "DynamicEncoderOutput",
+    "DynamicMaskedLMOutput",
     "DynamicModelOutput",
+    "DynamicMultipleChoiceOutput",
+    "DynamicNextSentenceOutput",
     "DynamicOutput",
     "DynamicQuestionAnsweringOutput",
     "DynamicSequenceClassifierOutput",
+    "DynamicTokenClassifierOutput",
 ]
 
 
@@ -30,8 +41,9 @@ class DynamicOutput(ModelOutput):
     """The field that every output adds to transformers' own."""
 
     kept_positions: tuple[Tensor, ...] | None = None
-    """One int64 tensor ``[batch, kept tokens]`` a layer run: the original positions, ascending, that the layer kept.
-    None where no length config is active."""
+    """One int64 tensor ``[batch, kept tokens]`` a layer run: the original positions that the layer kept, in the order
+    of its states, which is that of the text (unless ``config.count_padded_queries``). None where no length config is
+    active."""
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are not None as a tuple, without ``kept_positions``.
@@ -63,3 +75,49 @@ class DynamicSequenceClassifierOutput(DynamicOutput, SequenceClassifierOutput):
 @dataclass
 class DynamicQuestionAnsweringOutput(DynamicOutput, QuestionAnsweringModelOutput):
     """Output of ``BertForQuestionAnswering``."""
+
+
+@dataclass
+class DynamicMultipleChoiceOutput(DynamicOutput, MultipleChoiceModelOutput):
+    """Output of ``BertForMultipleChoice``."""
+
+
+@dataclass
+class DynamicNextSentenceOutput(DynamicOutput, NextSentencePredictorOutput):
+    """Output of ``BertForNextSentencePrediction``."""
+
+
+@dataclass
+class DynamicTokenClassifierOutput(DynamicOutput, TokenClassifierOutput):
+    """Output of ``BertForTokenClassification``."""
+
+
+@dataclass
+class DynamicMaskedLMOutput(DynamicOutput, MaskedLMOutput):
+    """Output of ``BertForMaskedLM``."""
+
+
+@dataclass
+class DynamicCausalLMOutput(DynamicOutput, CausalLMOutputWithCrossAttentions):
+    """Output of ``BertLMHeadModel``."""
+
+
+@dataclass
+class _PreTrainingFields(ModelOutput):
+    """The fields of ``BertForPreTrainingOutput`` in the reference's order, before the one that ours adds."""
+
+    loss: Tensor | None = None
+    """Scalar: the sum of the losses of both tasks."""
+    prediction_logits: Tensor | None = None
+    """``[batch, tokens, vocabulary]``."""
+    seq_relationship_logits: Tensor | None = None
+    """``[batch, 2]``: the second sentence follows the first, or is a random one."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """As for ``BertModel``."""
+    attentions: tuple[Tensor, ...] | None = None
+    """As for ``BertModel``."""
+
+
+@dataclass
+class BertForPreTrainingOutput(DynamicOutput, _PreTrainingFields):
+    """Output of ``BertForPreTraining``."""

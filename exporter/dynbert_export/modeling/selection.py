@@ -2,9 +2,9 @@
 
 Written so that eager PyTorch and the ONNX graph traced from it decide alike:
 
-- Kept tokens stay in text order. A cut is a set, so nothing is lost, and the lower index always is the earlier
-  position: ONNX ``TopK`` and PyTorch's stable sort, which both prefer the lower index, then break a tie alike, in the
-  first layer and in the last.
+- Kept tokens stay in text order, unless the reference's numbers are asked for. A cut is a set, so nothing is lost, and
+  the lower index always is the earlier position: ONNX ``TopK`` and PyTorch's stable sort, which both prefer the lower
+  index, then break a tie alike, in the first layer and in the last.
 - Every position is sorted and the first ``length`` are taken, rather than asking for the top ``length``: the slice
   clamps, so that one graph serves inputs shorter than a length.
 - Significance is reduced over heads first and over queries then: onnxruntime is several times slower on two axes.
@@ -35,6 +35,7 @@ __all__ = [
     "scatter_tokens",
     "select_layers",
     "select_tokens",
+    "select_tokens_by_rank",
 ]
 
 LengthArgument: TypeAlias = LengthConfig | str | Iterable[Length] | Tensor | None
@@ -144,9 +145,12 @@ def measure_significance(attention_probs: Tensor, query_votes: Tensor | None) ->
         query_votes: ``[batch, queries]`` of 0 and 1, or None where every query votes.
 
     Returns:
-        ``[batch, tokens]``, without gradient: a cut has none.
+        ``[batch, tokens]``, float32 for half precision, without gradient: a cut has none.
     """
-    received = attention_probs.detach().sum(dim=1)  # [batch, queries, tokens]
+    probs = attention_probs.detach()
+    if probs.dtype in {torch.float16, torch.bfloat16}:  # too few digits for sums of thousands of probabilities
+        probs = probs.float()
+    received = probs.sum(dim=1)  # [batch, queries, tokens]
     if query_votes is not None:
         received = received * query_votes.unsqueeze(-1)
     return received.sum(dim=1)
@@ -163,16 +167,42 @@ def select_tokens(significance: Tensor, length: int | Tensor, *, always_keep_cls
     Returns:
         int64 ``[batch, min(length, tokens)]``: ascending indices into the current tokens.
     """
+    return torch.sort(_rank_tokens(significance, always_keep_cls_token=always_keep_cls_token)[:, :length], dim=1)[0]
+
+
+def select_tokens_by_rank(
+    significance: Tensor, length: int | Tensor, positions: Tensor | None, *, always_keep_cls_token: bool
+) -> Tensor:
+    """Return the most significant tokens, the most significant first; of equals the lower position stays.
+
+    The reference's order. Sums over tokens are rounded by their order, so its numbers come out only in this one.
+
+    Args:
+        significance: ``[batch, tokens]``.
+        length: As for ``select_tokens``.
+        positions: int64 ``[batch, tokens]``: original positions of the tokens, None where they are in text order.
+        always_keep_cls_token: As for ``select_tokens``.
+
+    Returns:
+        int64 ``[batch, min(length, tokens)]``: indices into the current tokens.
+    """
+    if positions is None:
+        return _rank_tokens(significance, always_keep_cls_token=always_keep_cls_token)[:, :length]
+    in_text_order = torch.argsort(positions, dim=1)  # a kept CLS is the first in either order
+    ranks = _rank_tokens(significance.gather(1, in_text_order), always_keep_cls_token=always_keep_cls_token)
+    return in_text_order.gather(1, ranks[:, :length])
+
+
+def _rank_tokens(significance: Tensor, *, always_keep_cls_token: bool) -> Tensor:
+    """Return the indices of all tokens, ``[batch, tokens]``, the most significant first, of equals the lower one."""
     if always_keep_cls_token:
         # The largest finite number rather than infinity: calibration collects the range of every tensor of a graph.
         cls_significance = significance[:, :1].clamp(min=torch.finfo(significance.dtype).max)
         significance = torch.cat([cls_significance, significance[:, 1:]], dim=1)
     if is_tracing():
         # The exporter knows no stable sort. It turns this one into TopK, which breaks ties as a stable sort does.
-        order = torch.argsort(significance, dim=1, descending=True)
-    else:
-        order = torch.argsort(significance, dim=1, descending=True, stable=True)
-    return torch.sort(order[:, :length], dim=1)[0]
+        return torch.argsort(significance, dim=1, descending=True)
+    return torch.argsort(significance, dim=1, descending=True, stable=True)
 
 
 def expand_gather(input: Tensor, dim: int, index: Tensor) -> Tensor:  # noqa: A002 -- the reference's public signature
@@ -247,7 +277,7 @@ class TokenTracker:
     query_votes: Tensor | None
     """``[batch, current tokens]`` of 0 and 1, see ``find_voting_queries``."""
     positions: Tensor | None
-    """int64 ``[batch, current tokens]``: original positions, ascending. None while nothing was dropped."""
+    """int64 ``[batch, current tokens]``: original positions. None while nothing was dropped."""
 
     def __init__(self, attention_mask: Tensor | None, query_votes: Tensor | None) -> None:
         self.attention_mask = attention_mask

@@ -53,6 +53,14 @@ def make_inputs(lengths, tokens=None, seed=0):
     return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": token_type_ids}
 
 
+def make_head_inputs(model_class, lengths, tokens=None):
+    """Return ``make_inputs`` for any head; for multiple choice each text comes as one of two choices."""
+    inputs = make_inputs(lengths, tokens)
+    if "MultipleChoice" not in model_class.__name__:
+        return inputs
+    return {name: torch.stack([value, value.flip(0)], dim=1) for name, value in inputs.items()}
+
+
 def run_oracle(twin, inputs, lengths, *, always_keep_cls_token=True, count_padded_queries=False):
     """Drop and restore one text at a time, with transformers' modules and Python loops over tokens.
 

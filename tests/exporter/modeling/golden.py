@@ -23,15 +23,11 @@ class Case:
     outputs: dict
     gradients: dict
     orders: dict  # layer -> [batch, kept] original positions, in the reference's order, for each layer that selected
+    kept: dict  # layer -> the same as indices into the tokens that entered it
 
     @property
     def is_tied(self):
         return self.entry["min_gap"] == 0
-
-    @property
-    def input_shape(self):
-        name = "input_ids" if "input_ids" in self.inputs else "inputs_embeds"
-        return self.inputs[name].shape[:2]
 
     def make_model(self):
         config = BertConfig(**self.entry["config"], count_padded_queries=True)
@@ -58,8 +54,15 @@ def load_case(entry):
     def pick(prefix):
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
+    inputs = {name: tensor for name, tensor in pick("in.").items() if "." not in name}
+    cached = {tuple(map(int, name.split("."))): tensor for name, tensor in pick("in.past_key_values.").items()}
+    if cached:  # one tuple a layer, from LAYER.TENSOR
+        layers, tensors = (max(index) + 1 for index in zip(*cached, strict=True))
+        inputs["past_key_values"] = tuple(tuple(cached[i, j] for j in range(tensors)) for i in range(layers))
+
+    kept = {int(layer): indices for layer, indices in pick("keep.").items()}
     orders, order = {}, None
-    for layer, kept in sorted((int(layer), kept) for layer, kept in pick("keep.").items()):
-        order = kept if order is None else order.gather(1, kept)
+    for layer, indices in sorted(kept.items()):
+        order = indices if order is None else order.gather(1, indices)
         orders[layer] = order
-    return Case(entry, pick("in."), pick("out."), pick("grad."), orders)
+    return Case(entry, inputs, pick("out."), pick("grad."), orders, kept)

@@ -10,11 +10,39 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
-from dynbert_export.modeling import BertForQuestionAnswering, BertForSequenceClassification, BertModel
-from tests.exporter.modeling.builders import make_config, make_inputs, make_model, make_transformers_twin
+from dynbert_export.modeling import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertLMHeadModel,
+    BertModel,
+)
+from tests.exporter.modeling.builders import (
+    make_config,
+    make_head_inputs,
+    make_inputs,
+    make_model,
+    make_transformers_twin,
+)
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
-MODELS = [BertModel, BertForQuestionAnswering, BertForSequenceClassification]
+MODELS = [
+    BertModel,
+    BertForPreTraining,
+    BertLMHeadModel,
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForSequenceClassification,
+    BertForMultipleChoice,
+    BertForTokenClassification,
+    BertForQuestionAnswering,
+]
+TIED = [BertForPreTraining, BertLMHeadModel, BertForMaskedLM]
+TIED_NAMES = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
 
 
 def assert_same_outputs(ours, theirs):
@@ -150,8 +178,86 @@ def test_checkpoint_round_trips_through_transformers(model_class, tmp_path):
     twin.save_pretrained(tmp_path / "theirs")
     again, report = model_class.from_pretrained(tmp_path / "theirs", output_loading_info=True)
     assert not any(report.values())
-    inputs = make_inputs([9, 4])
+    inputs = make_head_inputs(model_class, [9, 4])
     assert_same_outputs(again(**inputs), model(**inputs))
+
+
+@pytest.mark.parametrize("model_class", TIED)
+def test_tied_weights_are_saved_once_and_tied_again(model_class, tmp_path):
+    model = make_model(model_class)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert set(saved) == set(model.state_dict()) - TIED_NAMES
+    again = model_class.from_pretrained(tmp_path)
+    predictions = again.cls.predictions
+    assert predictions.decoder.weight is again.get_input_embeddings().weight
+    assert predictions.decoder.bias is predictions.bias
+    torch.testing.assert_close(predictions.bias, model.cls.predictions.bias)
+
+
+def test_weights_that_are_not_to_be_tied_are_not(tmp_path):
+    model = make_model(BertForMaskedLM, tie_word_embeddings=False)
+    assert model.get_output_embeddings().weight is not model.get_input_embeddings().weight
+    model.save_pretrained(tmp_path)
+    again, report = BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    torch.testing.assert_close(again.get_output_embeddings().weight, model.get_output_embeddings().weight)
+
+
+@pytest.mark.parametrize("model_class", TIED)
+@torch.no_grad()
+def test_vocabulary_can_grow(model_class):
+    model = make_model(model_class)
+    inputs = make_inputs([9])
+    first = "prediction_logits" if model_class is BertForPreTraining else "logits"
+    before = model(**inputs)[first]
+    model.resize_token_embeddings(130, mean_resizing=False)
+    after = model(**inputs)[first]
+    assert after.shape == (1, 9, 130)
+    torch.testing.assert_close(after[..., :120], before)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.cls.predictions.bias is model.get_output_embeddings().bias
+    layer = torch.nn.Linear(32, 7)
+    model.set_output_embeddings(layer)
+    assert model.get_output_embeddings() is layer
+    assert model.cls.predictions.bias is layer.bias
+
+
+POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+PREDICTIONS = {
+    f"cls.predictions.{name}"
+    for name in ("bias", "transform.dense.weight", "transform.dense.bias", "transform.LayerNorm.weight",
+                 "transform.LayerNorm.bias")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "missing", "unexpected"),
+    [
+        (BertForPreTraining, BertForMaskedLM, set(),
+         {"cls.seq_relationship.weight", "cls.seq_relationship.bias"}),  # its pooler goes without a word
+        (BertForMaskedLM, BertForTokenClassification, {"classifier.weight", "classifier.bias"}, PREDICTIONS),
+        (BertForMaskedLM, BertForPreTraining,
+         {*POOLER, "cls.seq_relationship.weight", "cls.seq_relationship.bias"}, set()),
+        (BertForSequenceClassification, BertForMultipleChoice, set(), set()),
+        (BertForQuestionAnswering, BertForSequenceClassification,
+         {*POOLER, "classifier.weight", "classifier.bias"}, {"qa_outputs.weight", "qa_outputs.bias"}),
+        (BertModel, BertForNextSentencePrediction, {"cls.seq_relationship.weight", "cls.seq_relationship.bias"}, set()),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_checkpoint_of_one_head_loads_into_another_with_a_report(saved, loaded, missing, unexpected, tmp_path):
+    model = make_model(saved, num_labels=1 if saved is BertForSequenceClassification else 2)
+    model.save_pretrained(tmp_path)
+    again, report = loaded.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(report["missing_keys"]) == missing
+    assert set(report["unexpected_keys"]) == unexpected
+    assert not report["mismatched_keys"]
+    expected = model.base_model.state_dict()
+    for name, value in again.base_model.state_dict().items():
+        if name in expected:
+            torch.testing.assert_close(value, expected[name])
+    assert all(torch.isfinite(value).all() for value in again.state_dict().values())
 
 
 @torch.no_grad()
@@ -170,17 +276,19 @@ def test_headless_checkpoint_loads_into_heads_and_back(tmp_path):
     assert again(**inputs).pooler_output is None
 
 
+@pytest.mark.parametrize("model_class", [BertForSequenceClassification, BertForPreTraining])
 @torch.no_grad()
-def test_old_checkpoint_loads_with_position_ids_and_gamma_and_beta(tmp_path):
-    model = make_model(BertForSequenceClassification)
+def test_old_checkpoint_loads_with_position_ids_and_gamma_and_beta(model_class, tmp_path):
+    model = make_model(model_class)
     model.save_pretrained(tmp_path)
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
         for name, value in load_file(tmp_path / "model.safetensors").items()
     }
     old["bert.embeddings.position_ids"] = torch.arange(64)[None]
+    assert any(name.endswith("LayerNorm.gamma") for name in old)
     save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    again, report = BertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    again, report = model_class.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     inputs = make_inputs([9, 4])
     assert_same_outputs(again(**inputs), model(**inputs))

@@ -16,6 +16,7 @@ from dynbert_export.modeling.selection import (
     measure_significance,
     select_layers,
     select_tokens,
+    select_tokens_by_rank,
 )
 
 MASKED = torch.finfo(torch.float32).min
@@ -38,6 +39,33 @@ def test_select_tokens_equals_a_sort_by_significance_then_position(rows, length,
     for row, chosen in zip(rows, kept.tolist(), strict=True):
         ranking = sorted(range(len(row)), key=lambda token: (not (keep_cls and token == 0), -row[token], token))
         assert chosen == sorted(ranking[:length])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    tokens=st.permutations(range(9)).flatmap(
+        lambda order: st.tuples(st.just(order), st.lists(st.integers(0, 4), min_size=9, max_size=9))
+    ),
+    length=st.integers(1, 12),
+    keep_cls=st.booleans(),
+)
+def test_select_tokens_by_rank_equals_a_sort_by_significance_then_position(tokens, length, keep_cls):
+    order, significance = tokens
+    if keep_cls:  # it then is the first in any order
+        order = [0, *(position for position in order if position)]
+    kept = select_tokens_by_rank(
+        torch.tensor([significance], dtype=torch.float32), length, torch.tensor([order]), always_keep_cls_token=keep_cls
+    )
+    ranking = sorted(range(9), key=lambda i: (not (keep_cls and order[i] == 0), -significance[i], order[i]))
+    assert kept.tolist() == [ranking[:length]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_significance_of_half_precision_is_summed_in_float32(dtype):
+    probs = torch.rand(2, 12, 300, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    significance = measure_significance(probs, None)
+    assert significance.dtype == torch.float32
+    torch.testing.assert_close(significance, probs.double().sum(dim=(1, 2)).float(), rtol=1e-5, atol=0)
 
 
 def test_select_tokens_keeps_only_cls_when_one_is_kept():

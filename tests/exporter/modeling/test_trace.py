@@ -13,15 +13,31 @@ import torch
 from torch import nn
 
 from dynbert.errors import InputError, LengthConfigError
-from dynbert_export.modeling import BertForQuestionAnswering, BertForSequenceClassification, BertModel
+from dynbert_export.modeling import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
 from dynbert_export.modeling import model as model_module
-from tests.exporter.modeling.builders import make_inputs, make_model
+from tests.exporter.modeling.builders import make_head_inputs, make_inputs, make_model
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 FIELDS = {
     BertModel: ("last_hidden_state", "pooler_output"),
     BertForQuestionAnswering: ("start_logits", "end_logits"),
     BertForSequenceClassification: ("logits",),
+}
+OTHER_FIELDS = {
+    BertForMaskedLM: ("logits",),
+    BertForMultipleChoice: ("logits",),
+    BertForNextSentencePrediction: ("logits",),
+    BertForPreTraining: ("prediction_logits", "seq_relationship_logits"),
+    BertForTokenClassification: ("logits",),
 }
 LENGTHS_OF_TEXTS = [([1], None), ([2], None), ([3, 1], None), ([16], None), ([16, 12, 7, 2], None), ([5, 9], 64)]
 CONFIGS = [(12, 7, 3), (64, 64, 64), (1, 1, 1), (2, 2, 1), (500, 8, 5), (9, 9, 9)]
@@ -36,12 +52,16 @@ class Traced(nn.Module):
 
     def forward(self, *tensors):
         output = self.model(**dict(zip(self.names, tensors, strict=True)), **self.options, return_dict=True)
-        return (*(output[field] for field in FIELDS[type(self.model)]), *(output.kept_positions or ()))
+        fields = (FIELDS | OTHER_FIELDS)[type(self.model)]
+        return (*(output[field] for field in fields), *(output.kept_positions or ()))
 
 
 def trace(model, names=(*INPUTS, "length_config"), example=(9, 6), **options):
     """Return the graph's bytes. Any TracerWarning is an error: a Python decision on a traced size."""
-    example_inputs = {**make_inputs(list(example)), "length_config": torch.tensor([7, 5, 3])}
+    example_inputs = {**make_head_inputs(type(model), list(example)), "length_config": torch.tensor([7, 5, 3])}
+    axes = dict(
+        enumerate(["batch", "tokens"] if example_inputs["input_ids"].dim() == 2 else ["batch", "choices", "tokens"])
+    )
     with warnings.catch_warnings(), io.BytesIO() as file:
         # The TorchScript exporter announces its end at every call; it is chosen here on purpose.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -52,7 +72,7 @@ def trace(model, names=(*INPUTS, "length_config"), example=(9, 6), **options):
             dynamo=False,
             opset_version=17,
             input_names=list(names),
-            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names if name != "length_config"},
+            dynamic_axes={name: axes for name in names if name != "length_config"},
         )
         return file.getvalue()
 
@@ -65,7 +85,7 @@ def run_graph(graph, inputs):
 def assert_graph_equals_eager(model, graph, inputs, length_config, **options):
     with torch.no_grad():
         output = model(**inputs, length_config=length_config, **options)
-    fields = FIELDS[type(model)]
+    fields = (FIELDS | OTHER_FIELDS)[type(model)]
     results = run_graph(graph, {**inputs, "length_config": np.array(length_config, dtype=np.int64)})
     for field, result in zip(fields, results, strict=False):
         np.testing.assert_allclose(result, output[field].numpy(), rtol=0, atol=1e-4)
@@ -83,6 +103,15 @@ def traced(request):
 @pytest.mark.parametrize(("texts", "tokens"), LENGTHS_OF_TEXTS, ids=str)
 def test_graph_equals_eager(traced, texts, tokens, length_config):
     assert_graph_equals_eager(*traced, make_inputs(texts, tokens), length_config)
+
+
+@pytest.mark.parametrize("head", OTHER_FIELDS)
+def test_graph_of_every_other_head_equals_eager(head):
+    model = make_model(head)
+    graph = trace(model)
+    for texts in ([1], [16, 9, 2], [64, 5]):
+        for length_config in ((12, 7, 3), (64, 64, 64)):
+            assert_graph_equals_eager(model, graph, make_head_inputs(head, texts), length_config)
 
 
 def test_graph_depends_on_the_lengths(traced):

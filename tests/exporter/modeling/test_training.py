@@ -7,6 +7,7 @@ import torch
 
 from dynbert_export.modeling import BertForQuestionAnswering, BertForSequenceClassification, BertModel
 from tests.exporter.modeling.builders import make_inputs, make_model
+from tests.exporter.modeling.test_heads import HEADS, make_arguments
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 LENGTHS = [None, (12, 7, 3), (16, 16, 3)]
@@ -38,6 +39,42 @@ def test_gradient_checkpointing_gives_the_same_gradients(options, length_config,
     assert without <= {name for name in gradients if name.endswith(("self.key.bias", "qa_outputs.bias"))}
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [None, {"use_reentrant": False}], ids=["reentrant", "not_reentrant"])
+@pytest.mark.parametrize("length_config", LENGTHS[:2], ids=str)
+@pytest.mark.parametrize("head", HEADS)
+def test_gradient_checkpointing_of_every_head_gives_the_same_gradients(head, length_config, options):
+    model = make_model(head).train()
+    arguments = make_arguments(head, length_config=length_config)
+
+    def compute_head_gradients():
+        model.zero_grad()
+        model(**arguments).loss.backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    expected = compute_head_gradients()
+    model.gradient_checkpointing_enable(options)
+    torch.testing.assert_close(compute_head_gradients(), expected, **TOLERANCE)
+    assert sum(gradient is not None and bool(gradient.any()) for gradient in expected) > 0.9 * len(expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_learns_with_lengths_and_dropout(head):
+    torch.manual_seed(0)
+    model = make_model(head, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).train()
+    arguments = make_arguments(head, length_config=(12, 7, 3))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(12):
+        losses.append(model(**arguments).loss)
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert torch.stack(losses[-3:]).mean() < torch.stack(losses[:3]).mean()
+    assert model(**arguments).loss != model(**arguments).loss  # dropout is on
+    model.eval()
+    torch.testing.assert_close(model(**arguments).loss, model(**arguments).loss, rtol=0, atol=0)
 
 
 def test_gradient_checkpointing_runs_layers_again():
