@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import InputError
+from dynbert.manifest import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
     from dynbert.manifest import ModelInfo
 
-__all__ = ["ATTENTION_MASK", "INPUT_IDS", "INPUT_NAMES", "LENGTH_CONFIG", "TOKEN_TYPE_IDS", "check_inputs"]
+__all__ = [
+    "ATTENTION_MASK",
+    "INPUT_IDS",
+    "INPUT_NAMES",
+    "LENGTH_CONFIG",
+    "TOKEN_TYPE_IDS",
+    "arrange_rows",
+    "check_inputs",
+]
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -28,6 +37,22 @@ INPUT_NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 """What a caller may pass."""
 LENGTH_CONFIG = "length_config"
 """The anytime graph's further input, int64 [num_layers]."""
+
+
+def arrange_rows(rows: Mapping[str, NDArray[np.int64]], task: Task) -> dict[str, NDArray[np.int64]]:
+    """Return rows of tokens in the shape that the graphs of a task take.
+
+    Args:
+        rows: int64 arrays ``[rows, tokens]``.
+        task: What the graphs compute.
+
+    Returns:
+        The same arrays; for multiple choice ``[rows, 1, tokens]``: each row becomes an example with one choice, whose
+        score does not depend on other choices.
+    """
+    if task is Task.MULTIPLE_CHOICE:
+        return {name: array[:, None, :] for name, array in rows.items()}
+    return dict(rows)
 
 
 def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str, NDArray[np.int64]]:

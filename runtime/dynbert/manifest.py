@@ -66,6 +66,12 @@ class Task(StrEnum):
 
     QUESTION_ANSWERING = "question-answering"
     TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - not a password
+    FILL_MASK = "fill-mask"
+    NEXT_SENTENCE_PREDICTION = "next-sentence-prediction"
+    MULTIPLE_CHOICE = "multiple-choice"
+    PRETRAINING = "pretraining"
+    """Both heads of BERT's pretraining: fill-mask and next-sentence-prediction in one graph."""
     FEATURE_EXTRACTION = "feature-extraction"
 
 
@@ -140,11 +146,13 @@ class ModelInfo(_Record, frozen=True, kw_only=True):
     pad_token_id: Count
     always_keep_cls_token: bool
     labels: tuple[str, ...] = ()
-    """Names of the classes by index; empty where the task has none."""
+    """Names of the classes by index, of a text or of a token; empty where the task has none."""
     problem_type: str | None = None
     """``single_label_classification``, ``multi_label_classification`` or ``regression``; text classification only."""
     pooling: Pooling | None = None
     """Feature extraction only."""
+    mask_token_id: Count | None = None
+    """The id that asks for a token; fill-mask and pretraining only."""
 
 
 class Parity(_Record, frozen=True, kw_only=True):
