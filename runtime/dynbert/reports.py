@@ -1,4 +1,7 @@
-"""What the ``dynbert`` command prints: results as tables for people and as records for JSON."""
+"""What the ``dynbert`` command prints of bundles: tables for people and records for JSON.
+
+What it prints of answers is with the tasks.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,25 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-from tabulate import tabulate
 
 from dynbert.cpu import cpu_name, int8_target, usable_cores
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME
+from dynbert.tables import format_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from dynbert.manifest import GraphEntry, Latency, Manifest, ProfileEntry
-    from dynbert.tasks.question_answering import Answer
-    from dynbert.tasks.text_classification import Classification
     from dynbert.verify import Check
 
 __all__ = [
-    "answer_text",
     "bench_json",
     "bench_text",
-    "classification_records",
-    "classification_text",
-    "embedding_records",
-    "embedding_text",
     "info_record",
     "info_text",
     "verification_text",
 ]
-
-_TEXT_WIDTH = 48
-_DIMENSIONS_SHOWN = 4
 
 
 def info_record(manifest: Manifest) -> dict[str, Any]:
@@ -75,7 +65,7 @@ def info_text(manifest: Manifest) -> str:
     headers += [_conditions_text(*conditions) for conditions in latencies] + ["quality"]
     profiles = {profile.name: profile for profile in manifest.profiles}
     rows = [_graph_row(profiles[graph.profile], graph, latencies) for graph in manifest.graphs]
-    return f"{_table(facts)}\n\n{_table(rows, headers)}"
+    return f"{format_table(facts)}\n\n{format_table(rows, headers)}"
 
 
 def bench_json(results: Mapping[str, Sequence[Latency]]) -> str:
@@ -111,92 +101,7 @@ def bench_text(manifest: Manifest, results: Mapping[str, Sequence[Latency]]) -> 
         )
         for graph in manifest.graphs
     ]
-    return f"{_machine()['cpu']}\n\n{_table(rows, ['profile', 'precision', *conditions, 'speed-up'])}"
-
-
-def answer_text(answer: Answer) -> str:
-    """Return an answer as one line.
-
-    Args:
-        answer: The answer.
-
-    Returns:
-        The text, its score and its place.
-    """
-    return f"{answer.text}\n(score {answer.score:.4f}, characters {answer.start} to {answer.end})"
-
-
-def classification_records(texts: Sequence[str], results: Sequence[Classification]) -> list[dict[str, Any]]:
-    """Return classifications as plain data for JSON.
-
-    Args:
-        texts: What was classified.
-        results: One a text.
-
-    Returns:
-        One record a text.
-    """
-    return [
-        {"text": text, "label": result.label, "score": result.score, "scores": dict(result.scores)}
-        for text, result in zip(texts, results, strict=True)
-    ]
-
-
-def classification_text(texts: Sequence[str], results: Sequence[Classification]) -> str:
-    """Return classifications as a table with one row a text.
-
-    Args:
-        texts: What was classified.
-        results: One a text.
-
-    Returns:
-        Lines of text.
-    """
-    rows = [
-        (_short(text), result.label, *(f"{score:.4f}" for score in result.scores.values()))
-        for text, result in zip(texts, results, strict=True)
-    ]
-    return _table(rows, ["text", "label", *results[0].scores])
-
-
-def embedding_records(texts: Sequence[str], embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return embeddings as plain data for JSON.
-
-    Args:
-        texts: What was embedded.
-        embeddings: float32 [texts, hidden].
-
-    Returns:
-        One record a text.
-    """
-    return [{"text": text, "embedding": embedding.tolist()} for text, embedding in zip(texts, embeddings, strict=True)]
-
-
-def embedding_text(texts: Sequence[str], embeddings: NDArray[np.float32]) -> str:
-    """Return the first numbers of each embedding, and how similar the texts are to each other.
-
-    Args:
-        texts: What was embedded.
-        embeddings: float32 [texts, hidden].
-
-    Returns:
-        One table; two where there are several texts.
-    """
-    numbers = [str(number) for number in range(1, len(texts) + 1)]
-    hidden = embeddings.shape[1]
-    rows = [
-        (number, _short(text), " ".join(f"{value:+.4f}" for value in embedding[:_DIMENSIONS_SHOWN]) + " ...")
-        for number, text, embedding in zip(numbers, texts, embeddings, strict=True)
-    ]
-    shown = _table(rows, ["", "text", f"embedding ({hidden} numbers)"])
-    if len(texts) == 1:
-        return shown
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    cosines = [
-        (number, _short(text), *(f"{cosine:.3f}" for cosine in row))
-        for number, text, row in zip(numbers, texts, unit @ unit.T, strict=True)
-    ]
-    return f"{shown}\n\nCosine similarity\n{_table(cosines, ['', 'text', *numbers])}"
+    return f"{_machine()['cpu']}\n\n{format_table(rows, ['profile', 'precision', *conditions, 'speed-up'])}"
 
 
 def verification_text(checks: Sequence[Check]) -> str:
@@ -212,7 +117,7 @@ def verification_text(checks: Sequence[Check]) -> str:
     failures = [f"FAILED {check.file}, {check.name}: {failure}" for check in checks for failure in check.failures]
     failed = sum(not check.is_passed for check in checks)
     verdict = f"{failed} of {len(checks)} checks failed." if failed else f"All {len(checks)} checks passed."
-    return "\n".join([_table(rows, ["file", "check", "result", "found"]), "", *failures, verdict])
+    return "\n".join([format_table(rows, ["file", "check", "result", "found"]), "", *failures, verdict])
 
 
 def _machine() -> dict[str, Any]:
@@ -247,13 +152,3 @@ def _conditions_text(tokens: int, batch: int, threads: int) -> str:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _TEXT_WIDTH else line[: _TEXT_WIDTH - 1] + "…"
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> str:
-    # Numbers are formatted already: tabulate must not read 1.0000 as 1, or a file name as a number.
-    return tabulate(rows, headers=headers, tablefmt="simple" if headers else "plain", disable_numparse=True)

@@ -14,11 +14,12 @@ import numpy as np
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import MANIFEST_FILE, Precision, Task, check_files, read_manifest
+from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
 from dynbert.selection import is_exact_on
 from dynbert.session import check_threads, open_graph
+from dynbert.tasks.registry import task_spec
 from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 
 if TYPE_CHECKING:
@@ -172,14 +173,14 @@ def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> It
 
 
 def _random_inputs(model: ModelInfo, batch: int, tokens: int) -> dict[str, NDArray[np.int64]]:
-    """Return rows of random ids with unequal padding, int64 [batch, tokens]."""
+    """Return rows of random ids with unequal padding, int64 in the shape that the task's graphs take."""
     generator = np.random.default_rng(tokens)
     ids = generator.integers(0, model.vocab_size, (batch, tokens), np.int64)
     mask = np.ones_like(ids)
     for row, fraction in zip(range(batch), _PAD_FRACTIONS, strict=False):
         mask[row, max(1, round(tokens * (1 - fraction))) :] = 0
     ids[mask == 0] = model.pad_token_id
-    return {INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}
+    return arrange_rows({INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}, model.task)
 
 
 def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
@@ -190,7 +191,7 @@ def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
 
 
 def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:
-    for name, shape in _expected_shapes(model, batch, tokens).items():
+    for name, shape in task_spec(model.task).output_shapes(model, batch, tokens).items():
         if name not in outputs:
             yield f"the outputs must have {name}, got {', '.join(outputs)}"
             continue
@@ -203,15 +204,6 @@ def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batc
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(shape) == len(expected) and all(want in {None, size} for size, want in zip(shape, expected, strict=True))
-
-
-def _expected_shapes(model: ModelInfo, batch: int, tokens: int) -> dict[str, tuple[int | None, ...]]:
-    """Return the outputs that a task needs; a None stands for any size."""
-    if model.task is Task.QUESTION_ANSWERING:
-        return {"start_logits": (batch, tokens), "end_logits": (batch, tokens)}
-    if model.task is Task.TEXT_CLASSIFICATION:
-        return {"logits": (batch, len(model.labels) or None)}
-    return {"last_hidden_state": (batch, tokens, model.hidden_size)}
 
 
 def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[Any]]) -> Check:
@@ -247,7 +239,7 @@ def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[An
 
 def _valid(output: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
     """Return the values at valid positions, where an output has positions; what padding gives is nobody's answer."""
-    if mask is None or output.shape[:2] != mask.shape:
+    if mask is None or output.shape[: mask.ndim] != mask.shape:
         return output
     return np.asarray(output[mask.astype(bool)])
 

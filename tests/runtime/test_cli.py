@@ -152,7 +152,7 @@ def test_run_cuts_long_text_only_when_told_to(classification_bundle):
         (["--text", "a", "--precision", "int4"], "'int4' is not one of 'int8', 'fp32'"),
         (["--text", "a", "--threads", "0"], "0 is not in the range x>=1"),
         (["--text", "a", "--stride", "-1"], "-1 is not in the range x>=0"),
-        (["--text", "a", "--stride", "3"], "takes --text, and no question-answering options"),
+        (["--text", "a", "--stride", "3"], "takes --text (optional: --text-pair, --truncate), got --text, --stride."),
         (["--question", "a", "--context", "b"], "A bundle for text-classification takes --text"),
         ([], "Give --text, or the input on standard input"),
         (["--text", "-"], "Give --text, or the input on standard input"),
@@ -169,9 +169,9 @@ def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, argument
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "a"], "takes --question and --context, and no text options"),
+        (["--text", "a"], "takes --question and --context (optional: --stride, --max-answer-tokens), got --text."),
         (["--question", "a"], "Give --context, or the input on standard input"),
-        (["--question", "a", "--context", "b", "--truncate"], "no text options"),
+        (["--question", "a", "--context", "b", "--truncate"], "got --question, --context, --truncate."),
         (["--question", "", "--context", "b"], "question must have at least one token"),
         (["--question", "who", "--context", "the " * 99, "--stride", "15"], "stride must be less than the 12 tokens"),
     ],

@@ -33,7 +33,9 @@ if len(sys.argv) > 1:
         for profile in model.profiles:
             model(**arguments, profile=profile)
     from dynbert import cli, reports, verify
-    assert all(check.is_passed for check in verify.verify_bundle(model._bundle))
+    checks = verify.verify_bundle(model._bundle)
+    assert all(check.is_passed for check in checks)
+    assert reports.verification_text(checks)
 print(json.dumps([at_import, sorted(sys.modules)]))
 """
 

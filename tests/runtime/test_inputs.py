@@ -48,14 +48,14 @@ def test_check_inputs_takes_masks_of_bools_and_integers(model, mask):
         ({"input_ids": np.array(IDS, object)}, "input_ids must have an integer dtype, got object"),
         ({"input_ids": [["a", "b"]]}, "input_ids must have an integer dtype, got <U1"),
         ({"input_ids": [[1, 2], [3]]}, "input_ids must be a rectangular array of integers, got: "),
-        ({"input_ids": [1, 2]}, r"input_ids must have the shape \[batch, tokens\], both at least 1, got \[2\]"),
+        ({"input_ids": [1, 2]}, r"input_ids must have the shape \[batch, tokens\], each at least 1, got \[2\]"),
         ({"input_ids": [[[1]]]}, r"got \[1, 1, 1\]"),
-        ({"input_ids": np.zeros((0, 4), int)}, r"both at least 1, got \[0, 4\]"),
-        ({"input_ids": np.zeros((2, 0), int)}, r"both at least 1, got \[2, 0\]"),
+        ({"input_ids": np.zeros((0, 4), int)}, r"each at least 1, got \[0, 4\]"),
+        ({"input_ids": np.zeros((2, 0), int)}, r"each at least 1, got \[2, 0\]"),
         ({"input_ids": np.ones((1, 17), int)}, "must have at most 16 tokens a row, got 17. Truncate the input"),
-        ({"input_ids": [[5, -1]]}, "input_ids must be between 0 and 33, got -1"),
-        ({"input_ids": [[5, 34]]}, "input_ids must be between 0 and 33, got 34"),
-        ({"input_ids": np.array([[2**64 - 1]], np.uint64)}, f"between 0 and 33, got {2**64 - 1}"),
+        ({"input_ids": [[5, -1]]}, "input_ids must be between 0 and 34, got -1"),
+        ({"input_ids": [[5, 35]]}, "input_ids must be between 0 and 34, got 35"),
+        ({"input_ids": np.array([[2**64 - 1]], np.uint64)}, f"between 0 and 34, got {2**64 - 1}"),
         (
             {"input_ids": IDS, "attention_mask": [[1, 1, 1]]},
             r"attention_mask must have the shape of input_ids, \[2, 3\], got \[1, 3\]",
@@ -75,6 +75,6 @@ def test_check_inputs_takes_masks_of_bools_and_integers(model, mask):
     ],
 )
 def test_check_inputs_names_rule_and_value_when_input_is_wrong(model, inputs, message):
-    assert model.vocab_size == 34
+    assert model.vocab_size == 35
     with pytest.raises(InputError, match=message):
         check_inputs(inputs, model)

@@ -102,7 +102,7 @@ def test_run_names_rule_and_value_when_there_is_no_such_graph(model, arguments, 
 
 
 def test_run_checks_the_arrays(model):
-    with pytest.raises(InputError, match="input_ids must be between 0 and 33, got 99"):
+    with pytest.raises(InputError, match="input_ids must be between 0 and 34, got 99"):
         model.run({"input_ids": [[99]]})
 
 
