@@ -128,7 +128,7 @@ def _to_text(given: Arguments, results: Sequence[Choice]) -> str:
 
 SPEC = TaskSpec(
     Task.MULTIPLE_CHOICE,
-    call="model(text, choices=[...])",
+    call="model(texts, choices=[...])",
     needed=frozenset({"texts", "choices"}),
     optional=frozenset({"truncate"}),
     answer=_answer,
