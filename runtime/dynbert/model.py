@@ -225,12 +225,7 @@ class DynamicBert:
         }
         given = cast("Arguments", {name: value for name, value in values.items() if value is not None})
         spec = task_spec(self.task)
-        if not spec.is_call(frozenset(given)):
-            options = f" Options: {', '.join(sorted(spec.optional))}." if spec.optional else ""
-            raise InputError(
-                f"A bundle for {self.task.value} must be called as {spec.call}, "
-                f"got {', '.join(sorted(given)) or 'no text'}.{options}"
-            )
+        spec.check_call(given)
         return spec.answer(self._task_context(profile, length_config), given)
 
     def encode(

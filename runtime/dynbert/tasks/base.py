@@ -95,6 +95,23 @@ class TaskSpec:
         """
         return self.needed <= given <= self.needed | self.optional
 
+    def check_call(self, given: Arguments) -> None:
+        """Check which arguments a call in Python has.
+
+        Args:
+            given: The arguments.
+
+        Raises:
+            InputError: If a needed one is missing, or one is of another task.
+        """
+        if self.is_call(frozenset(given)):
+            return
+        options = f" Options: {', '.join(sorted(self.optional))}." if self.optional else ""
+        raise InputError(
+            f"A bundle for {self.task.value} must be called as {self.call}, "
+            f"got {', '.join(sorted(given)) or 'no text'}.{options}"
+        )
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from dynbert.tasks.base import TaskSpec, as_texts, check_stride, label_names, so
 from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -145,23 +146,22 @@ def label_tokens(
     items, is_single = as_texts(texts)
     windows = task.tokenizer.text_windows(items, stride=options.stride)
     logits = _run_windows(task, [window for of_text in windows for window in of_text])
+    aggregation = Aggregation(options.aggregation)
     results = []
     for text, of_text in zip(items, windows, strict=True):
-        words = _label_words(text, of_text, logits[: len(of_text)], task.model.labels, Aggregation(options.aggregation))
-        logits = logits[len(of_text) :]
+        of_windows = list(islice(logits, len(of_text)))
+        words = _label_words(text, of_text, of_windows, task.model.labels, aggregation)
         results.append(TokenLabels(words, _group_words(text, words)))
     return results[0] if is_single else results
 
 
-def _run_windows(task: TaskContext, windows: Sequence[Window]) -> list[NDArray[Any]]:
-    """Return the logits of each window's own tokens, [tokens, labels]."""
+def _run_windows(task: TaskContext, windows: Sequence[Window]) -> Iterator[NDArray[Any]]:
+    """Yield the logits of each window's own tokens, [tokens, labels]."""
     rows = iter(windows)
-    parts = []
     for batch in task.run_batches([window.encoding for window in windows], _WINDOWS_PER_BATCH):
         for logits in batch.output("logits"):
             window = next(rows)
-            parts.append(logits[window.first : window.stop])
-    return parts
+            yield logits[window.first : window.stop]
 
 
 def _label_words(
@@ -190,7 +190,7 @@ def _label_words(
 
 def _read_words(
     window: Window, probabilities: NDArray[np.float64], is_cut: tuple[bool, bool]
-) -> Iterable[tuple[int, _Reading]]:
+) -> Iterator[tuple[int, _Reading]]:
     """Yield number and reading of each word that a window has a piece of; ``is_cut`` is about its start and end."""
     numbers = window.encoding.word_ids[window.first : window.stop]
     pieces: dict[int, list[int]] = {}
