@@ -185,20 +185,19 @@ class DynamicBert:
 
         Args:
             texts: For every task but question answering: a text, or a list of them.
-            text_pair: The second text, or a list of as many: for next sentence prediction; where wanted for text
-                classification and pretraining.
+            text_pair: For next sentence prediction, and if wanted text classification and pretraining: the second
+                text, or a list of as many.
             choices: For multiple choice: the choices, or for a list of texts a list of as many lists.
             question: For question answering: a question, or a list of them.
             context: For question answering: the text to answer from, or a list of as many.
             profile: Name of a profile; None for ``full``.
             length_config: In place of a profile, one number a layer.
             truncate: Whether to cut what is longer than ``max_length`` (of a pair the longer text); else it is
-                refused. Not for fill-mask and pretraining, where a mask could get lost.
+                refused. Not where a mask could get lost.
             stride: For question answering and token classification: tokens that neighbouring windows of a long text
                 share; None for 128, or half a window where that is less.
             max_answer_tokens: For question answering: the longest answer; None for 30.
-            aggregation: For token classification: how a word's pieces decide on its label, ``"first"``,
-                ``"average"`` or ``"max"``; None for the first.
+            aggregation: For token classification: which pieces label a word; None for ``"first"``, see ``Aggregation``.
             top_k: For fill-mask and pretraining: candidates for each mask; None for 5.
 
         Returns:
@@ -224,9 +223,8 @@ class DynamicBert:
             "top_k": top_k,
         }
         given = cast("Arguments", {name: value for name, value in values.items() if value is not None})
-        spec = task_spec(self.task)
-        spec.check_call(given)
-        return spec.answer(self._task_context(profile, length_config), given)
+        task_spec(self.task).check_call(given)
+        return task_spec(self.task).answer(self._task_context(profile, length_config), given)
 
     def encode(
         self,

@@ -5,7 +5,8 @@ comes from its pieces by one of the aggregation strategies of Hugging Face's pip
 rules. One difference: there a heuristic guesses which pieces belong together, here the tokenizer says so.
 
 A long text is read in overlapping windows. A word is answered by the window that has most of its pieces and, of those,
-the one where it lies farthest from a cut; the text's own ends are no cuts.
+the one where it lies farthest from an edge; of equals the first. The text's own ends count as edges like any other:
+near them the other window's edge is always nearer.
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ class LabelOptions:
 class _Reading:
     """What the best window so far says of a word."""
 
-    rank: tuple[int, float]
-    """Pieces of the word in the window, and tokens between the word and the nearest cut."""
+    rank: tuple[int, int]
+    """Pieces of the word in the window, and tokens between the word and the nearest edge."""
     start: int
     end: int
     probabilities: NDArray[np.float64]
@@ -173,9 +174,8 @@ def _label_words(
 ) -> tuple[Word, ...]:
     """Return every word of a text; ``logits`` are those of each window's own tokens, [tokens, labels]."""
     best: dict[int, _Reading] = {}
-    for index, (window, of_window) in enumerate(zip(windows, logits, strict=True)):
-        is_cut = (index > 0, index < len(windows) - 1)
-        for number, reading in _read_words(window, softmax(of_window), is_cut):
+    for window, of_window in zip(windows, logits, strict=True):
+        for number, reading in _read_words(window, softmax(of_window)):
             if number not in best or reading.rank > best[number].rank:
                 best[number] = reading
     words = []
@@ -188,20 +188,17 @@ def _label_words(
     return tuple(words)
 
 
-def _read_words(
-    window: Window, probabilities: NDArray[np.float64], is_cut: tuple[bool, bool]
-) -> Iterator[tuple[int, _Reading]]:
-    """Yield number and reading of each word that a window has a piece of; ``is_cut`` is about its start and end."""
+def _read_words(window: Window, probabilities: NDArray[np.float64]) -> Iterator[tuple[int, _Reading]]:
+    """Yield number and reading of each word that a window has a piece of; ``probabilities`` are [tokens, labels]."""
     numbers = window.encoding.word_ids[window.first : window.stop]
     pieces: dict[int, list[int]] = {}
     for position, number in enumerate(numbers):
         if number is not None:
             pieces.setdefault(number, []).append(position)
     for number, positions in pieces.items():
-        before = positions[0] if is_cut[0] else np.inf
-        after = len(numbers) - 1 - positions[-1] if is_cut[1] else np.inf
+        margin = min(positions[0], len(numbers) - 1 - positions[-1])
         start, end = window.words[positions[0]]
-        yield number, _Reading((len(positions), min(before, after)), start, end, probabilities[positions])
+        yield number, _Reading((len(positions), margin), start, end, probabilities[positions])
 
 
 def _aggregate(probabilities: NDArray[np.float64], aggregation: Aggregation) -> NDArray[np.float64]:

@@ -166,7 +166,7 @@ def row_positions(result):
     ]
 
 
-def test_word_is_answered_by_the_window_where_it_lies_farthest_from_a_cut(named_bundle):
+def test_word_is_answered_by_the_window_where_it_lies_farthest_from_an_edge(named_bundle):
     task = context_of(named_bundle.manifest.model, positions_run)
     result = label_tokens(task, " ".join(["the"] * 30), LabelOptions(stride=4))
     # Windows of 14 tokens start at 0, 10 and 20; the one more is CLS.
@@ -177,10 +177,10 @@ def test_word_is_answered_by_the_window_where_it_lies_farthest_from_a_cut(named_
     ]
 
 
-def test_word_is_answered_by_its_first_window_when_the_ends_of_the_text_are_no_cuts(named_bundle):
+def test_word_is_answered_by_the_window_that_knows_more_around_it_when_windows_overlap_by_nearly_all(named_bundle):
     task = context_of(named_bundle.manifest.model, positions_run)
     result = label_tokens(task, " ".join(["the"] * 15), LabelOptions(stride=13))
-    # Two windows, at 0 and 1: the first word of the second is next to a cut, as is the last of the first.
+    # Two windows, at 0 and 1: half of the words are nearer to the start of the second than to the end of the first.
     assert row_positions(result) == [*(word + 1 for word in range(8)), *range(8, 15)]
 
 
