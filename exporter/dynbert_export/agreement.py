@@ -101,7 +101,7 @@ class _Compared:
         wanted = np.concatenate([item[name] for item in self.reference])
         return wanted, np.concatenate([item[name] for item in self.outputs])
 
-    def zip(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]]:
+    def by_feed(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]]:
         """Yield for each feed an output of the reference, that of the graph, and the attention mask."""
         for wanted, got, feed in zip(self.reference, self.outputs, self.feeds, strict=True):
             yield wanted[name], got[name], feed[ATTENTION_MASK]
@@ -114,14 +114,14 @@ def _compare_embeddings(compared: _Compared) -> NDArray[Any]:
     return np.concatenate(
         [
             _cosines(pool(wanted, mask, pooling), pool(got, mask, pooling))
-            for wanted, got, mask in compared.zip("last_hidden_state")
+            for wanted, got, mask in compared.by_feed("last_hidden_state")
         ]
     )
 
 
 def _compare_spans(compared: _Compared) -> NDArray[Any]:
     starts, ends = (
-        np.concatenate([_relative_likelihood(*item) for item in compared.zip(name)])
+        np.concatenate([_relative_likelihood(*item) for item in compared.by_feed(name)])
         for name in ("start_logits", "end_logits")
     )
     agreement: NDArray[Any] = starts * ends
@@ -135,7 +135,7 @@ def _compare_labels(compared: _Compared) -> NDArray[Any]:
 def _compare_tokens(compared: _Compared) -> NDArray[Any]:
     """Return the agreement of every token's label; padding has none."""
     return np.concatenate(
-        [_relative_likelihood(wanted[mask == 1], got[mask == 1]) for wanted, got, mask in compared.zip("logits")]
+        [_relative_likelihood(wanted[mask == 1], got[mask == 1]) for wanted, got, mask in compared.by_feed("logits")]
     )
 
 
