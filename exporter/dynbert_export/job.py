@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dynbert.manifest import Precision, Target
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options import QuantizeOption, TargetOption
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,6 +54,14 @@ class Job:
             return None
         option = self.config.target
         return Target.VNNI if option is TargetOption.AUTO else Target(option.value)
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """The id that asks for a token; None for the tasks that foretell none."""
+        if not HEADS[self.checkpoint.task].has_vocabulary:
+            return None
+        mask_token_id: int = self.tokenizer.mask_token_id
+        return mask_token_id
 
     def folder(self, precision: Precision) -> Path:
         """Return where the graphs of a precision are written: into the bundle, where it is to have them."""

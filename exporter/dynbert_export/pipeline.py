@@ -88,6 +88,7 @@ def export_bundle(
         texts = prepare_texts(
             load_texts(config.calibration, checkpoint.task),
             tokenizer,
+            checkpoint.task,
             samples=config.calibration_samples,
             max_length=checkpoint.max_length,
             seed=config.seed,
@@ -145,7 +146,9 @@ def _write_graphs(job: Job, anytime: ir.Model, precision: Precision) -> Mapping[
 
 def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:
     """Hold every fp32 graph to the PyTorch model."""
-    cases = make_cases(job.checkpoint.config, max_length=job.checkpoint.max_length, seed=job.config.seed)
+    cases = make_cases(
+        job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
+    )
     return {
         files[variant.name]: check_parity(
             files[variant.name],
@@ -171,7 +174,7 @@ def _quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine) -> ir.Mod
 
 def _with_full_lengths(feed: Feed, num_layers: int) -> Feed:
     """Return a feed for the anytime graph that drops nothing: ranges must hold for every token."""
-    return {**feed, LENGTH_INPUT: np.full(num_layers, feed[INPUT_IDS].shape[1], dtype=np.int64)}
+    return {**feed, LENGTH_INPUT: np.full(num_layers, feed[INPUT_IDS].shape[-1], dtype=np.int64)}
 
 
 def _measure(job: Job, graphs: Graphs) -> dict[Path, tuple[Latency, ...]]:

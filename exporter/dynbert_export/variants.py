@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dynbert.manifest import ANYTIME, FULL, Precision
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
+from dynbert_export.graph.tying import share_tied_weights
 from dynbert_export.verify import anytime_configs
 from dynbert_export.weights_file import save_sharing_weights
 
@@ -97,8 +98,8 @@ def write_graphs(
         Variant's name -> file.
     """
     graphs = {
-        variant.file_name(precision): hide_kept_positions(
-            anytime if variant.is_anytime else freeze(anytime, variant.lengths, spec)
+        variant.file_name(precision): share_tied_weights(
+            hide_kept_positions(anytime if variant.is_anytime else freeze(anytime, variant.lengths, spec))
         )
         for variant in variants
     }

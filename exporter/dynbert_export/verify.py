@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Parity
 from dynbert.session import open_session
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import BertConfig, PreTrainedModel
 
+    from dynbert.manifest import Task
     from dynbert_export.feeds import Feed
 
 __all__ = [
@@ -50,6 +51,8 @@ NEAR_TIE_GAP = 1e-4
 
 _TOKENS = (1, 2, 3, 7, 64, 128)
 _BATCHES = (1, 4)
+_MAX_CACHED_BYTES = 512 << 20
+"""Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
 _INT8_OPERATORS = frozenset({"MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
 _FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
 _LAYOUT = ("Transpose", "Reshape", "Identity")
@@ -61,7 +64,12 @@ class _Reference:
 
     outputs: Mapping[str, NDArray[np.float32]]
     kept_positions: tuple[NDArray[np.int64], ...]
-    """One a layer, int64 ``[batch, kept tokens]``; empty where no length config was given."""
+    """One a layer, int64 ``[batch, kept tokens]``, in text order; empty where no length config was given."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the outputs."""
+        return sum(array.nbytes for array in self.outputs.values())
 
 
 class TorchReference:
@@ -71,14 +79,14 @@ class TorchReference:
         self._model = model
         self._outputs = tuple(outputs)
         self._always_keep_cls_token = always_keep_cls_token
-        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id.
+        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id. Oldest first.
         self._answers: dict[tuple[int, LengthConfig | None], tuple[Feed, _Reference]] = {}
 
     def run(self, feed: Feed, lengths: LengthConfig | None) -> _Reference:
-        """Run the model eagerly; ask twice for the same feed object and it answers from memory.
+        """Run the model eagerly; ask twice for the same feed object and it answers from memory, where that has room.
 
         Args:
-            feed: int64 arrays ``[batch, tokens]``.
+            feed: int64 arrays, as from ``arrange_rows``.
             lengths: None drops nothing.
 
         Returns:
@@ -87,14 +95,17 @@ class TorchReference:
         if lengths is not None and lengths.lengths[-1] == 1.0 and lengths.is_fractional:
             lengths = None  # keeps everything
         key = (id(feed), lengths)
-        if key not in self._answers:
-            result = self._forward(feed, lengths, output_attentions=False)
-            kept = result.kept_positions or ()
-            answer = _Reference(
-                {name: result[name].numpy() for name in self._outputs}, tuple(positions.numpy() for positions in kept)
-            )
-            self._answers[key] = (feed, answer)
-        return self._answers[key][1]
+        if key in self._answers:
+            return self._answers[key][1]
+        result = self._forward(feed, lengths, output_attentions=False)
+        answer = _Reference(
+            {name: result[name].numpy() for name in self._outputs},
+            tuple(np.sort(positions.numpy(), axis=1) for positions in result.kept_positions or ()),
+        )
+        self._answers[key] = (feed, answer)
+        while sum(kept.nbytes for _, kept in self._answers.values()) > _MAX_CACHED_BYTES:
+            del self._answers[next(iter(self._answers))]
+        return answer
 
     def measure_gap(
         self, feed: Feed, lengths: LengthConfig, *, layer: int, row: int, found: NDArray[np.int64]
@@ -122,7 +133,9 @@ class TorchReference:
         lost, gained = np.setdiff1d(kept, found), np.setdiff1d(found, kept)
         if len(found) != len(kept) or not gained.size or not np.isin(gained, entering).all():
             return float("inf")
-        votes = feed[ATTENTION_MASK][row][entering].astype(np.float64)
+        mask = feed[ATTENTION_MASK].reshape(-1, feed[ATTENTION_MASK].shape[-1])[row]
+        is_counted = getattr(self._model.config, "count_padded_queries", False)
+        votes = np.ones(tokens) if is_counted else mask[entering].astype(np.float64)
         significance = np.einsum("hqk,q->k", probs.astype(np.float64), votes)
         if self._always_keep_cls_token:
             significance[0] = np.inf
@@ -142,20 +155,23 @@ class TorchReference:
             )
 
 
-def make_cases(config: BertConfig, *, max_length: int, seed: int) -> tuple[Feed, ...]:
+def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) -> tuple[Feed, ...]:
     """Return the inputs that parity is checked on: random ids, short and long, alone and padded unequally.
 
     Args:
         config: Of the model.
+        task: Decides the shape of rows; multiple choice has one choice a row.
         max_length: Longest input in tokens.
         seed: Of the ids.
 
     Returns:
-        int64 arrays ``[batch, tokens]``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
+        int64 arrays as from ``arrange_rows``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
     """
     generator = np.random.default_rng(seed)
     lengths = sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length})
-    return tuple(_make_case(generator, config, batch, tokens) for tokens in lengths for batch in _BATCHES)
+    return tuple(
+        arrange_rows(_make_case(generator, config, batch, tokens), task) for tokens in lengths for batch in _BATCHES
+    )
 
 
 def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tuple[LengthConfig, ...]:
@@ -206,7 +222,7 @@ def check_parity(
             for case in cases:
                 feed = dict(case)
                 if takes_lengths and config is not None:
-                    counts = config.resolve(case[INPUT_IDS].shape[1], always_keep_cls_token=always_keep_cls_token)
+                    counts = config.resolve(case[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token)
                     feed[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
                 outputs = dict(zip(names, session.run(None, feed), strict=True))
                 expected = reference.run(case, config)
@@ -265,7 +281,9 @@ def _is_dequantized(value: ir.Value | None) -> bool:
     return node is not None and constant_array(node.inputs[0]) is not None
 
 
-def _make_case(generator: np.random.Generator, config: BertConfig, batch: int, tokens: int) -> Feed:
+def _make_case(
+    generator: np.random.Generator, config: BertConfig, batch: int, tokens: int
+) -> dict[str, NDArray[np.int64]]:
     ids = generator.integers(0, config.vocab_size, (batch, tokens), dtype=np.int64)
     types = generator.integers(0, config.type_vocab_size, (batch, tokens), dtype=np.int64)
     mask = np.ones_like(ids)
@@ -317,7 +335,7 @@ def _equal_rows(
         if gap >= NEAR_TIE_GAP:
             raise GateError(
                 f"{path.name} must keep the tokens that PyTorch keeps, got others in layer {layer} of an input of "
-                f"{case[INPUT_IDS].shape[1]} tokens, less significant by {gap:.3g}."
+                f"{case[INPUT_IDS].shape[-1]} tokens, less significant by {gap:.3g}."
             )
     return rows
 
@@ -344,7 +362,7 @@ def _largest_difference(
         if got.shape != wanted.shape:
             raise GateError(f"{path.name}: {name} must have shape {list(wanted.shape)}, got {list(got.shape)}.")
         for row in rows:
-            valid = mask[row] if wanted.shape[:2] == mask.shape else slice(None)
+            valid = mask[row] if wanted.shape[: mask.ndim] == mask.shape else slice(None)
             difference = np.abs(got[row][valid].astype(np.float64) - wanted[row][valid])
             if not np.isfinite(difference).all():
                 raise GateError(f"{path.name}: {name} must be finite, got values that are not.")

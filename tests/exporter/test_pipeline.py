@@ -122,7 +122,9 @@ def _spoil(scale):
 @pytest.mark.parametrize("task", list(Task))
 def test_wrong_int8_answers_fail_the_gate(traced_models, tmp_path, task, scale):
     config = _config(traced_models[task], tmp_path / "out", quantize="dynamic")
-    message = r"INT8 graphs must agree with fp32 by at least 0\.9.*got full\.int8\.onnx .*anytime\.int8\.onnx"
+    # Where nothing is dropped, the choices of random weights are all but equally good, and stay so.
+    files = r"anytime\.int8\.onnx" if task is Task.MULTIPLE_CHOICE else r"full\.int8\.onnx .*anytime\.int8\.onnx"
+    message = rf"INT8 graphs must agree with fp32 by at least 0\.9.*got .*{files}"
     with pytest.raises(GateError, match=message):
         export_bundle(config, engine=_Engine(replace=_spoil(scale)))
     assert list(tmp_path.iterdir()) == []

@@ -257,8 +257,17 @@ def test_precision_follows_quantize_where_it_is_not_given(quantize):
 def test_options_cover_the_vocabulary_of_the_manifest():
     assert {option.value for option in TaskOption} == {"auto", *(task.value for task in Task)}
     assert {option.value for option in PrecisionOption} == {"both", *(precision.value for precision in Precision)}
-    gates = Gates(int8_min_cosine=0.1, int8_min_label_agreement=0.2, int8_min_span_agreement=0.3)
-    assert [gates.int8_min_agreement(task) for task in Task] == [0.3, 0.2, 0.1]
+
+
+def test_every_task_has_a_gate_and_every_gate_a_task():
+    names = sorted(name for name in Gates.model_fields if name.startswith("int8_min_"))
+    gates = Gates(**{name: index / 10 for index, name in enumerate(names)})
+    thresholds = {task: gates.int8_min_agreement(task) for task in Task}
+    assert sorted(set(thresholds.values())) == [index / 10 for index in range(len(names))]
+    assert thresholds[Task.QUESTION_ANSWERING] == names.index("int8_min_span_agreement") / 10
+    assert thresholds[Task.NEXT_SENTENCE_PREDICTION] == thresholds[Task.TEXT_CLASSIFICATION]
+    defaults = {task: Gates().int8_min_agreement(task) for task in Task}
+    assert defaults == dict.fromkeys(Task, 0.9) | {Task.FEATURE_EXTRACTION: 0.97}
 
 
 @pytest.mark.parametrize(

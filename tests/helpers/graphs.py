@@ -10,6 +10,7 @@ import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
+from dynbert.inputs import arrange_rows
 from dynbert_export.checkpoint import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
@@ -55,6 +56,10 @@ class TracedModel:
     def vocab_size(self) -> int:
         return self.checkpoint.config.vocab_size
 
+    def arrange(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return rows of tokens in the shape that the task takes."""
+        return arrange_rows(feed, self.checkpoint.task)
+
 
 def trace_tiny_model(folder: Path, task: Task, *, always_keep_cls_token: bool = True, **config: Any) -> TracedModel:
     """Write a tiny checkpoint and trace it."""
@@ -82,7 +87,8 @@ def quantize_tiny_model(traced: TracedModel) -> QuantizedModel:
     """Quantise with seven-bit weights, whose products are exact on every processor."""
     engine = NeuralCompressor()
     feeds = tuple(
-        with_lengths(make_feed(1, 32, vocab_size=traced.vocab_size, seed=seed), None, traced.spec) for seed in range(6)
+        with_lengths(traced.arrange(make_feed(1, 32, vocab_size=traced.vocab_size, seed=seed)), None, traced.spec)
+        for seed in range(6)
     )
     smoothed = engine.smooth(traced.graph, feeds, alpha=0.7)
     folded = fold_smoothing(smoothed)
@@ -125,7 +131,7 @@ def make_feed(batch: int, tokens: int, *, vocab_size: int = 200, seed: int = 0) 
 
 def with_lengths(feed: Mapping[str, np.ndarray], lengths: LengthConfig | None, spec: GraphSpec) -> dict[str, Any]:
     """Return the feed of an anytime graph."""
-    tokens = feed["input_ids"].shape[1]
+    tokens = feed["input_ids"].shape[-1]
     counts = (tokens,) * spec.num_layers
     if lengths is not None:
         counts = lengths.resolve(tokens, always_keep_cls_token=spec.always_keep_cls_token)
@@ -164,7 +170,8 @@ def run_torch(
         )
     kept = result.kept_positions
     outputs = {name: tensor.numpy() for name, tensor in result.items() if isinstance(tensor, torch.Tensor)}
-    everything = np.broadcast_to(np.arange(feed["input_ids"].shape[1]), feed["input_ids"].shape)
+    tokens = feed["input_ids"].shape[-1]
+    everything = np.broadcast_to(np.arange(tokens), (feed["input_ids"].size // tokens, tokens))
     if kept is None:
         return outputs, [everything] * traced.spec.num_layers
     return outputs, [positions.numpy() for positions in kept]

@@ -246,7 +246,7 @@ def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cl
         nodes.append(node)
         return node.outputs[0]
 
-    tokens = add("Shape", graph.inputs[0], start=1, end=2)
+    tokens = add("Shape", graph.inputs[0], start=-1)
     count = add("Div", add("Add", add("Mul", fractions, tokens), round_up), scale)
     resolved = add("Max", count, add("Min", fewest, tokens))
     graph.insert_before(graph[0], nodes)
