@@ -23,6 +23,7 @@ from dynbert_export.describe import Findings, describe_bundle, describe_model, w
 from dynbert_export.evaluate import judge
 from dynbert_export.graph.freeze import task_outputs
 from dynbert_export.graph.names import LENGTH_INPUT
+from dynbert_export.graph.rewrites import rewrite
 from dynbert_export.graph.smoothing import fold_smoothing
 from dynbert_export.job import Job, published_graphs
 from dynbert_export.lower import lower
@@ -109,12 +110,14 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     parities: dict[Path, Parity] = {}
     with progress.stage("trace"):
         model = load_model(job.checkpoint)
-        anytime = trace(
+        traced = trace(
             model,
             job.checkpoint.task,
             opset=job.config.opset,
             always_keep_cls_token=job.config.always_keep_cls_token,
         )
+        anytime = rewrite(traced, job.spec)
+        del traced
     with progress.stage("specialise fp32"):
         graphs[Precision.FP32] = _write_graphs(job, anytime, Precision.FP32)
     with progress.stage("verify fp32 against PyTorch"):

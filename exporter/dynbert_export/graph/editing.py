@@ -11,7 +11,19 @@ from onnx_ir.passes import common as common_passes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["add_initializer", "clean", "constant_array", "only_consumer", "producer_of", "replace_value", "trace_back"]
+__all__ = [
+    "BROADCAST",
+    "add_initializer",
+    "clean",
+    "constant_array",
+    "only_consumer",
+    "producer_of",
+    "replace_value",
+    "trace_back",
+]
+
+BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
+"""Operators between the kept tokens of a layer and the index of a GatherElements."""
 
 
 def producer_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
