@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import ANYTIME, FULL, Precision
+from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
 from dynbert_export.verify import anytime_configs
 from dynbert_export.weights_file import save_sharing_weights
@@ -98,7 +99,7 @@ def write_graphs(
     """
     graphs = {
         variant.file_name(precision): hide_kept_positions(
-            anytime if variant.is_anytime else freeze(anytime, variant.lengths, spec)
+            anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
         )
         for variant in variants
     }

@@ -14,6 +14,7 @@ from dynbert_export.graph.editing import (
     BROADCAST,
     add_initializer,
     clean,
+    constant_array,
     only_consumer,
     producer_of,
     trace_back,
@@ -61,9 +62,8 @@ def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
 
 def _reads_first_token(node: ir.Node) -> bool:
     """Return whether a Gather takes index 0 of the tokens."""
-    index = node.inputs[1]
-    array = None if index is None else ir.convenience.get_const_tensor(index)
-    return node.attributes.get_int("axis", 0) == 1 and array is not None and array.numpy().item() == 0
+    index = constant_array(node.inputs[1])
+    return node.attributes.get_int("axis", 0) == 1 and index is not None and index.item() == 0
 
 
 def _find_cuts(graph: ir.Graph, layer: int) -> tuple[ir.Node, ir.Node] | None:
