@@ -9,12 +9,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dynbert.cpu import usable_cores
-from dynbert.inputs import INPUT_IDS
 from dynbert.latency import latency_lengths, measure_latency
-from dynbert.manifest import FULL, Precision, Target, write_manifest
+from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle import check_output, stage_bundle
 from dynbert_export.calibration import load_texts
@@ -22,11 +19,9 @@ from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenize
 from dynbert_export.describe import Findings, describe_bundle, describe_model, write_companions
 from dynbert_export.evaluate import judge
 from dynbert_export.graph.freeze import task_outputs
-from dynbert_export.graph.names import LENGTH_INPUT
-from dynbert_export.graph.smoothing import fold_smoothing
+from dynbert_export.graph.rewrites import rewrite
+from dynbert_export.int8 import quantize
 from dynbert_export.job import Job, published_graphs
-from dynbert_export.lower import lower
-from dynbert_export.options import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.quantize import NeuralCompressor, QuantizationEngine, quantizable_nodes
 from dynbert_export.texts import prepare_texts
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dynbert.manifest import Latency, Manifest, Parity
-    from dynbert_export.feeds import Feed
     from dynbert_export.job import Graphs
     from dynbert_export.recipe import ExportConfig
 
@@ -110,12 +104,14 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     parities: dict[Path, Parity] = {}
     with progress.stage("trace"):
         model = load_model(job.checkpoint)
-        anytime = trace(
+        traced = trace(
             model,
             job.checkpoint.task,
             opset=job.config.opset,
             always_keep_cls_token=job.config.always_keep_cls_token,
         )
+        anytime = rewrite(traced, job.spec)
+        del traced
     with progress.stage("specialise fp32"):
         graphs[Precision.FP32] = _write_graphs(job, anytime, Precision.FP32)
     with progress.stage("verify fp32 against PyTorch"):
@@ -125,7 +121,7 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     if job.target is not None:
         products = len(quantizable_nodes(anytime))
         with progress.stage(f"quantise ({job.config.quantize.value})"):
-            quantized = _quantize(job, anytime, engine)
+            quantized = quantize(job, anytime, engine)
         with progress.stage("specialise int8"):
             graphs[Precision.INT8] = _write_graphs(job, quantized, Precision.INT8)
         with progress.stage("verify int8 kernels"):
@@ -160,21 +156,6 @@ def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) 
         )
         for variant in job.variants
     }
-
-
-def _quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine) -> ir.Model:
-    """Return the anytime graph in INT8."""
-    reduce_range = job.target is Target.AVX2
-    if job.config.quantize is QuantizeOption.DYNAMIC:
-        return lower(engine.quantize_dynamic(anytime, reduce_range=reduce_range))
-    feeds = [_with_full_lengths(feed, job.spec.num_layers) for feed in job.texts.calibration]
-    smoothed = fold_smoothing(engine.smooth(anytime, feeds, alpha=job.config.smooth_quant_alpha))
-    return lower(engine.quantize_static(smoothed, feeds, reduce_range=reduce_range))
-
-
-def _with_full_lengths(feed: Feed, num_layers: int) -> Feed:
-    """Return a feed for the anytime graph that drops nothing: ranges must hold for every token."""
-    return {**feed, LENGTH_INPUT: np.full(num_layers, feed[INPUT_IDS].shape[-1], dtype=np.int64)}
 
 
 def _measure(job: Job, graphs: Graphs) -> dict[Path, tuple[Latency, ...]]:

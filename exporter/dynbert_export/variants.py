@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import ANYTIME, FULL, Precision
+from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
 from dynbert_export.graph.tying import share_tied_weights
 from dynbert_export.verify import anytime_configs
@@ -99,7 +100,9 @@ def write_graphs(
     """
     graphs = {
         variant.file_name(precision): share_tied_weights(
-            hide_kept_positions(anytime if variant.is_anytime else freeze(anytime, variant.lengths, spec))
+            hide_kept_positions(
+                anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
+            )
         )
         for variant in variants
     }

@@ -11,6 +11,7 @@ import onnx.parser
 import onnx_ir as ir
 
 from dynbert.inputs import arrange_rows
+from dynbert.lengths import LengthConfig
 from dynbert_export.checkpoint import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from dynbert.lengths import LengthConfig
     from dynbert.manifest import Task
 
 __all__ = [
     "QuantizedModel",
     "TracedModel",
     "assert_informative",
+    "assert_same_answers",
     "count_operators",
     "kept_by",
     "make_feed",
@@ -181,6 +182,25 @@ def kept_by(outputs: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """Return the kept positions among a graph's outputs: layer -> positions."""
     prefix = kept_positions_name(0)[:-1]
     return {int(name.removeprefix(prefix)): array for name, array in outputs.items() if name.startswith(prefix)}
+
+
+def assert_same_answers(traced: TracedModel, after: ir.Model) -> None:
+    """Compare a rewritten graph with the traced one on random inputs: short, long, alone, padded, several configs."""
+    configs = (None, LengthConfig((20, 10, 5)), LengthConfig((0.9, 0.4, 0.2)), LengthConfig((64, 9, 9)))
+    feeds = [
+        with_lengths(traced.arrange(make_feed(batch, tokens)), config, traced.spec)
+        for config in configs
+        for tokens in (1, 2, 7, 20, 64)
+        for batch in (1, 4)
+    ]
+    names = {value.name for value in after.graph.outputs}
+    assert names
+    for wanted, got in zip(run_graph_in_memory(traced.graph, *feeds), run_graph_in_memory(after, *feeds), strict=True):
+        assert set(got) == names
+        for name in names:
+            if wanted[name].dtype == np.float32:
+                assert_informative(wanted[name])
+            np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=2e-5, err_msg=name)
 
 
 def assert_informative(array: np.ndarray) -> None:

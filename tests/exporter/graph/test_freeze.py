@@ -138,7 +138,8 @@ def test_cuts_change_the_answer(traced_embedder, frozen_graph):
 def test_full_graph_has_nothing_that_selects(traced, frozen_graph):
     counts = count_operators(frozen_graph(traced, None))
     assert {name: counts[name] for name in _GATHERING} == dict.fromkeys(_GATHERING, 0)
-    assert counts["MatMul"] == count_operators(traced.graph)["MatMul"] >= 8 * traced.spec.num_layers
+    votes = traced.spec.num_layers  # the product that sums up what each token received
+    assert counts["MatMul"] == count_operators(traced.graph)["MatMul"] - votes >= 8 * traced.spec.num_layers
 
 
 @pytest.mark.parametrize("lengths", [None, (20, 10, 5), (0.5, 0.3, 0.2), (64, 64, 64)])
@@ -284,7 +285,7 @@ def _without_length_input(model):
 
 
 def _without_kept_positions(model):
-    model.graph.outputs.pop()
+    model.graph.outputs.pop(-2)  # the last layer may have none, see single_token.py
 
 
 def _with_positions_from_elsewhere(model):
@@ -313,7 +314,7 @@ def _with_a_foreign_index(model):
     ("damage", "message"),
     [
         (_without_length_input, "length_config must be an input"),
-        (_without_kept_positions, r"kept_positions\.2 must be an output"),
+        (_without_kept_positions, r"kept_positions\.1 must be an output"),
         (_with_positions_from_elsewhere, r"kept_positions\.1 must come from GatherElements"),
         (_with_another_scatter, "must be 3 ScatterElements, one a layer, got 4"),
         (_with_a_foreign_index, "must gather by a layer's kept tokens"),
