@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dynbert.manifest import ANYTIME, FULL, Precision
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
+from dynbert_export.graph.scatter_rows import scatter_rows
 from dynbert_export.graph.tying import share_tied_weights
 from dynbert_export.verify import anytime_configs
 from dynbert_export.weights_file import save_sharing_weights
@@ -98,13 +99,12 @@ def write_graphs(
     Returns:
         Variant's name -> file.
     """
-    graphs = {
-        variant.file_name(precision): share_tied_weights(
-            hide_kept_positions(
-                anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
-            )
-        )
-        for variant in variants
-    }
+    graphs = {variant.file_name(precision): _finish(anytime, variant, spec) for variant in variants}
     paths = save_sharing_weights(graphs, folder, f"weights.{precision.value}.bin")
     return {variant.name: path for variant, path in zip(variants, paths, strict=True)}
+
+
+def _finish(anytime: ir.Model, variant: Variant, spec: GraphSpec) -> ir.Model:
+    """Return the graph of a variant as it is published."""
+    graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
+    return share_tied_weights(scatter_rows(hide_kept_positions(graph)))
