@@ -12,6 +12,7 @@ from tabulate import tabulate
 from dynbert.cpu import cpu_name, int8_target, usable_cores
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME
+from dynbert.selection import is_exact_on, select_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,15 +42,16 @@ _DIMENSIONS_SHOWN = 4
 
 
 def info_record(manifest: Manifest) -> dict[str, Any]:
-    """Return a bundle's manifest and this machine's CPU, as plain data for JSON.
+    """Return a bundle's manifest, this machine's CPU and what it would run, as plain data for JSON.
 
     Args:
         manifest: The bundle's.
 
     Returns:
-        ``manifest`` and ``machine``.
+        ``manifest``, ``machine``, and ``would_use``: profile's name -> file.
     """
-    return {"machine": _machine(), "manifest": msgspec.to_builtins(manifest)}
+    used = {name: graph.file for name, graph in select_graphs(manifest, machine=int8_target()).items()}
+    return {"machine": _machine(), "would_use": used, "manifest": msgspec.to_builtins(manifest)}
 
 
 def info_text(manifest: Manifest) -> str:
@@ -68,6 +70,7 @@ def info_text(manifest: Manifest) -> str:
         ("max length", f"{model.max_length} tokens"),
         ("size", f"{_size(sum(entry.bytes for entry in manifest.entries))} in {len(manifest.entries)} files"),
         ("this CPU", f"{machine['cpu']}, INT8 instructions: {machine['int8'] or 'none'}, cores: {machine['cores']}"),
+        ("would use", _used(manifest)),
         ("measured on", manifest.cpu),
     ]
     latencies = sorted({_conditions(latency) for graph in manifest.graphs for latency in graph.latency})
@@ -218,6 +221,19 @@ def verification_text(checks: Sequence[Check]) -> str:
 def _machine() -> dict[str, Any]:
     target = int8_target()
     return {"cpu": cpu_name(), "int8": None if target is None else target.value, "cores": usable_cores()}
+
+
+def _used(manifest: Manifest) -> str:
+    """Return which graphs of the bundle this machine would run, such as ``vnni graphs``."""
+    machine = int8_target()
+    graphs = select_graphs(manifest, machine=machine).values()
+    names = (
+        ("fp32" if graph.target is None else graph.target.value)
+        + " graphs"
+        + ("" if is_exact_on(graph, machine) else ", which may saturate here")
+        for graph in graphs
+    )
+    return "; ".join(dict.fromkeys(names))
 
 
 def _graph_row(profile: ProfileEntry, graph: GraphEntry, latencies: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
