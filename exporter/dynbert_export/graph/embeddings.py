@@ -92,7 +92,8 @@ def _rewrite(graph: ir.Graph, table: ir.Value, array: NDArray[np.float32], reade
     numbers_value = add_initializer(graph, f"{table.name}/int8", numbers)
     scales_value = add_initializer(graph, f"{table.name}/scales", scales)
     for reader in readers:
-        ids, looked_up, name = reader.inputs[1], reader.outputs[0], reader.name or "lookup"
+        ids, looked_up = reader.inputs[1], reader.outputs[0]
+        name = reader.name or looked_up.name
         rows = ir.node("Gather", [numbers_value, ids], name=f"{name}/int8")
         row_scales = ir.node("Gather", [scales_value, ids], name=f"{name}/scales")
         cast = ir.node("Cast", [rows.outputs[0]], attributes={"to": ir.DataType.FLOAT}, name=f"{name}/cast")
