@@ -76,7 +76,12 @@ def make_texts(texts: Sequence[Feed], *, max_length: int) -> tuple[Feed, ...]:
 
 
 def check_invariance(
-    path: Path, texts: Sequence[Feed], *, lengths: LengthConfig | None, always_keep_cls_token: bool
+    path: Path,
+    texts: Sequence[Feed],
+    *,
+    lengths: LengthConfig | None,
+    always_keep_cls_token: bool,
+    counts_padding: bool = False,
 ) -> Invariance:
     """Hold what a graph gives for texts in company, and padded, to what it gives for each of them alone.
 
@@ -85,6 +90,8 @@ def check_invariance(
         texts: int64 ``[1, tokens]``, of unequal length.
         lengths: The graph's length config, or one to give an anytime graph; None where nothing is dropped.
         always_keep_cls_token: As the graph was traced.
+        counts_padding: Whether padding votes on significance, as a checkpoint of the reference may ask; unpadded texts
+            of one length are compared then, as for fractions.
 
     Returns:
         What was measured.
@@ -100,7 +107,7 @@ def check_invariance(
         if lengths is not None and lengths.is_fractional and takes_lengths:  # which gets counts whoever computes them
             lengths = LengthConfig(lengths.resolve(width // 2, always_keep_cls_token=always_keep_cls_token))
         graph = _Graph(session, scores, lengths if takes_lengths else None, always_keep_cls_token)
-        counts_padding = lengths is not None and lengths.is_fractional
+        counts_padding = counts_padding or (lengths is not None and lengths.is_fractional)
         if counts_padding:
             texts = [{name: _fill([array], width // 2) for name, array in text.items()} for text in texts]
         padded = texts if counts_padding else [_pad(text, width) for text in texts]

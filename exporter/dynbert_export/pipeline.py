@@ -185,6 +185,7 @@ def _check_invariance(job: Job, graphs: Graphs) -> dict[Path, Invariance]:
             texts,
             lengths=variant.check_configs[-1],
             always_keep_cls_token=job.config.always_keep_cls_token,
+            counts_padding=getattr(job.checkpoint.config, "count_padded_queries", False),
         )
         for graph_set in job.int8_sets
         for variant in job.variants

@@ -109,12 +109,13 @@ def bench_text(manifest: Manifest, results: Mapping[str, Sequence[Latency]]) -> 
         (
             graph.profile,
             graph.precision.value,
+            _target_name(graph),
             *(f"{latency.median_ms:.2f}" for latency in results[graph.file]),
             f"{slowest / results[graph.file][-1].median_ms:.2f}x",
         )
         for graph in manifest.graphs
     ]
-    return f"{_machine()['cpu']}\n\n{_table(rows, ['profile', 'precision', *conditions, 'speed-up'])}"
+    return f"{_machine()['cpu']}\n\n{_table(rows, ['profile', 'precision', 'target', *conditions, 'speed-up'])}"
 
 
 def answer_text(answer: Answer) -> str:
@@ -244,12 +245,16 @@ def _graph_row(profile: ProfileEntry, graph: GraphEntry, latencies: Sequence[tup
         profile.name,
         nothing if profile.length_config is None else str(LengthConfig(profile.length_config)),
         graph.precision.value,
-        "any" if graph.target is None else graph.target.value,
+        _target_name(graph),
         graph.file,
         _size(graph.bytes),
         *(measured.get(conditions, "") for conditions in latencies),
         "" if quality is None else f"{quality.value:.4f} {quality.metric} ({quality.data})",
     )
+
+
+def _target_name(graph: GraphEntry) -> str:
+    return "any" if graph.target is None else graph.target.value
 
 
 def _conditions(latency: Latency) -> tuple[int, int, int]:

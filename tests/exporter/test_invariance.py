@@ -48,6 +48,14 @@ def test_static_graph_passes(quantized, traced_embedder, config, compared, tmp_p
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.int8.onnx", "weights.bin"]
 
 
+def test_padding_is_left_out_when_it_votes(quantized, traced_embedder, tmp_path):
+    model = _published(lower(quantized.qdq), traced_embedder, _COUNTS)
+    _add_to_scores(model, np.linspace(50, 0, 64))
+    path = _write(model, tmp_path)
+    texts, options = _texts(), {"lengths": _COUNTS, "always_keep_cls_token": True}
+    assert check_invariance(path, texts, counts_padding=True, **options).inputs == 8
+
+
 @pytest.mark.parametrize("config", [_COUNTS, _FRACTIONS])
 def test_static_anytime_graph_passes_with_counts_whatever_its_config(quantized, tmp_path, config):
     path = _write(hide_kept_positions(lower(quantized.qdq)), tmp_path)

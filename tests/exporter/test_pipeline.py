@@ -122,6 +122,15 @@ def test_dynamic_graphs_are_not_asked_for_invariance(traced_embedder, tmp_path):
     assert {graph.invariance for graph in manifest.graphs} == {None}
 
 
+def test_static_graph_that_depends_on_its_batch_fails_the_gate(traced_embedder, tmp_path):
+    def quantize_at_run_time(model):
+        return NeuralCompressor().quantize_dynamic(model, reduce_range=False)
+
+    with pytest.raises(GateError, match=r"full\.int8\.onnx must answer the same to a text alone and in a batch of 8"):
+        export_bundle(_config(traced_embedder, tmp_path / "out"), engine=_Engine(replace=quantize_at_run_time))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_full_range_fails_the_gate_when_the_target_is_avx2(traced_embedder, tmp_path):
     def ignore_the_range(model):
         return NeuralCompressor().quantize_dynamic(model, reduce_range=False)

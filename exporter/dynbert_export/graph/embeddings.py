@@ -10,8 +10,9 @@ A table is rewritten where that saves a share of the graph's constants that is w
 ``LEAST_SAVING``. The words are half of an INT8 BERT. Positions are 512 rows and token types two: one per cent of it
 together, for an error in every token of every text, so they stay as they are.
 
-A table that something else reads too (the decoder of masked language models shares the words') stays as well: its
-reader wants floats.
+A table that something else reads too stays as well: its reader wants floats. So does one whose numbers stand in the
+graph once more, transposed, for a product: the decoder of a masked language model, which is to share one float table
+with the lookup.
 """
 
 from __future__ import annotations
@@ -74,12 +75,26 @@ def quantize_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
 
 
 def _lookups(table: ir.Value) -> list[ir.Node]:
-    """Return the Gathers of a float matrix's rows; none where anything else reads it."""
+    """Return the Gathers of a float matrix's rows; none where anything else reads it, or a transposed copy of it."""
     if table.dtype is not ir.DataType.FLOAT or table.shape is None or len(table.shape) != 2 or table.is_graph_output():
         return []
     uses = table.uses()
     readers = [use.node for use in uses if _is_lookup(use.node) and use.idx == 0]
-    return readers if len(readers) == len(uses) else []
+    return readers if len(readers) == len(uses) and not _has_transposed_copy(table) else []
+
+
+def _has_transposed_copy(table: ir.Value) -> bool:
+    """Return whether a constant of the table's graph is the table transposed."""
+    array = constant_array(table)
+    others = () if table.graph is None or array is None else table.graph.initializers.values()
+    return array is not None and any(
+        other is not table
+        and other.dtype is table.dtype
+        and other.shape is not None
+        and tuple(other.shape) == array.shape[::-1]
+        and np.array_equal(array.T, constant_array(other))  # type: ignore[arg-type]
+        for other in others
+    )
 
 
 def _is_lookup(node: ir.Node) -> bool:

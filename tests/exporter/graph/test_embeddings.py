@@ -93,6 +93,15 @@ def test_table_stays_when_it_is_not_only_looked_up_by_row(old, new):
     assert "Cast" not in count_operators(quantize_embeddings(model))
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_table_stays_when_a_product_has_it_transposed(is_tied):
+    """A decoder's matrix, as the tracer writes it: the two become one again when the graph is written."""
+    text = _LOOKUP.replace("y = Neg (looked)", "y = MatMul (looked, decoder)").replace("tokens,16] y", "tokens,50] y")
+    decoder = _table(seed=0 if is_tied else 1).T
+    quantized = quantize_embeddings(parse_graph(text, table=_table(), decoder=np.ascontiguousarray(decoder)))
+    assert count_operators(quantized)["Cast"] == (0 if is_tied else 1)
+
+
 def test_one_table_serves_several_lookups():
     model = parse_graph(
         "(int64[n] ids, int64[n] others) => (float[n,16] y) {"
