@@ -171,9 +171,9 @@ def _check_kernels(job: Job, graphs: Graphs, products: int) -> None:
     """Hold every INT8 graph to the kernels, and the number range, of its target."""
     for graph_set in job.int8_sets:
         for path in graphs[graph_set].values():
-            check_int8_kernels(path, expected=products, target=graph_set.target or Target.VNNI)
-            if graph_set.target is Target.AVX2:
-                check_no_saturation(path)
+            target = graph_set.target or Target.VNNI
+            check_int8_kernels(path, expected=products, target=target)
+            check_no_saturation(path, target=target)
 
 
 def _check_invariance(job: Job, graphs: Graphs) -> dict[Path, Invariance]:

@@ -1,4 +1,4 @@
-"""The proof that a graph for AVX2 cannot saturate, weight by weight.
+"""The proof that the kernels of a graph's target add its products up exactly, weight by weight.
 
 x86 without VNNI multiplies u8 activations by s8 weights with ``vpmaddubsw``: it adds two products, of neighbouring
 rows of the weight, into 16 bits, and clips what does not fit. (AVX-512 without VNNI and SSE do the same; what comes
@@ -9,6 +9,10 @@ weight of the other sign. Weights of seven bits, [-64, 64], keep this by their d
 
 The rows that the kernels pair are 2i and 2i + 1. The gate asks it of any two rows: it costs nothing, and then holds
 for every order in which a kernel may pack its rows.
+
+The other targets take all of [-127, 127], but not -128: VNNI, AMX and arm64's dot products add up in 32 bits, but the
+NEON kernel that onnxruntime has for arm64 without dot products subtracts 128 from the activations and adds two products
+in 16 bits. 2 * 128 * 127 = 32512 fits there, 2 * 128 * 128 does not.
 """
 
 from __future__ import annotations
@@ -28,38 +32,47 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dynbert.manifest import Target
+
 __all__ = ["LARGEST_PAIR", "check_no_saturation", "largest_pair"]
 
 LARGEST_PAIR = np.iinfo(np.int16).max // np.iinfo(np.uint8).max
 """128: 255 * 128 = 32640 fits into 16 bits, 255 * 129 does not."""
+_LARGEST_WEIGHT = 127
 
 
-def check_no_saturation(path: Path) -> int:
-    """See that no product of a graph can saturate in 16-bit pair sums.
+def check_no_saturation(path: Path, *, target: Target) -> int:
+    """See that no product of a graph can leave the 16 bits that its target's kernels add pairs up in.
 
     Args:
-        path: A published INT8 graph for AVX2.
+        path: A published INT8 graph.
+        target: What it is for.
 
     Returns:
         The weights that were checked.
 
     Raises:
-        GateError: If a weight has two values of one sign in a column that are too large together, is no s8 constant, or
-            there is none to check.
+        GateError: If a weight is no s8 constant, or there is none to check; if it has, for AVX2, two values of one sign
+            in a column that are too large together, or, for the others, a value of -128.
     """
+    rule = "s8 weights must be in [-127, 127]"
+    if not target.is_full_range:
+        rule = f"any two s8 weights of one column and sign must add up to at most {LARGEST_PAIR}"
     faults, found = [], 0
     for name, weight in _weights(ir.load(path)):
         found += 1
         if weight is None or weight.dtype != np.int8:
             faults.append(f"{name} with weights that are {'no constants' if weight is None else weight.dtype}")
-        elif (pair := largest_pair(weight.astype(np.int8))) > LARGEST_PAIR:
+        elif target.is_full_range and weight.astype(np.int64).min() < -_LARGEST_WEIGHT:
+            faults.append(f"{name} with a weight of -128")
+        elif not target.is_full_range and (pair := largest_pair(weight.astype(np.int8))) > LARGEST_PAIR:
             faults.append(f"{name} with a pair of {pair}")
     if not found:
         faults.append(f"no {INT8_OPERATOR}")
     if faults:
         raise GateError(
-            f"{path.name}: any two s8 weights of one column and sign must add up to at most {LARGEST_PAIR} for avx2, "
-            f"got {'; '.join(faults)}. This is a fault of the quantiser: export with another --target and report it."
+            f"{path.name}: {rule} for {target.value}, got {'; '.join(faults)}. "
+            "This is a fault of the quantiser: export with another --target and report it."
         )
     return found
 

@@ -90,7 +90,7 @@ class Target(StrEnum):
         """Whether weights use all of [-127, 127]; else seven bits.
 
         Only x86 without VNNI needs the latter, because it sums pairs of products in 16 bits. VNNI, AMX and the kernels
-        that onnxruntime has for arm64 (UDOT, UMMLA, NEON) take u8 activations and weights in [-127, 127] as they are:
+        that onnxruntime has for arm64 (UDOT, UMMLA, NEON) add u8 activations times weights in [-127, 127] up exactly:
         one set of graphs is right for all three.
         """
         return self is not Target.AVX2

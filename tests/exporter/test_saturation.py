@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
+from dynbert.manifest import Target
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
@@ -114,7 +115,7 @@ def test_largest_pair_is_of_one_column_and_one_sign(weight, pair):
 
 
 def test_gate_passes_when_weights_have_seven_bits(seven_bits, traced_embedder, tmp_path):
-    assert check_no_saturation(_write(_published(seven_bits, traced_embedder), tmp_path)) == 18
+    assert check_no_saturation(_write(_published(seven_bits, traced_embedder), tmp_path), target=Target.AVX2) == 18
 
 
 def test_gate_fails_when_the_range_is_full(full_range, traced_embedder, tmp_path):
@@ -122,7 +123,7 @@ def test_gate_fails_when_the_range_is_full(full_range, traced_embedder, tmp_path
     with pytest.raises(
         GateError, match=r"full\.int8\.onnx: any two s8 .* at most 128 for avx2, got .* a pair of 2\d\d"
     ):
-        check_no_saturation(path)
+        check_no_saturation(path, target=Target.AVX2)
 
 
 def test_gate_fails_when_one_pair_of_one_weight_is_too_large(seven_bits, traced_embedder, tmp_path):
@@ -132,7 +133,37 @@ def test_gate_fails_when_one_pair_of_one_weight_is_too_large(seven_bits, traced_
     array[0, 3], array[5, 3] = 64, 65  # no neighbours: the gate asks it of any two
     products[7].inputs[1].const_value = ir.Tensor(array)
     with pytest.raises(GateError, match=f"got {products[7].name} with a pair of 129. "):
-        check_no_saturation(_write(model, tmp_path))
+        check_no_saturation(_write(model, tmp_path), target=Target.AVX2)
+
+
+def _multiply_like_neon(activations, weight):
+    """Return ``activations @ weight`` as NEON without dot products adds it up: s8, rows 8 apart wrap in 16 bits."""
+    shifted = activations.astype(np.int32) - 128
+    w = weight.astype(np.int32)
+    pairs = shifted[:, :8, None] * w[None, :8] + shifted[:, 8:, None] * w[None, 8:]
+    return pairs.astype(np.int16).sum(axis=1, dtype=np.int32) + 128 * w.sum(axis=0, dtype=np.int32)
+
+
+def test_full_range_is_exact_on_neon_but_for_minus_128(full_range):
+    for weight in _weights(full_range):
+        for block in weight.reshape(-1, 16, weight.shape[1]):
+            activations = np.concatenate([_worst_activations(block), np.zeros((1, 16)), np.full((1, 16), 255)])
+            exact = activations.astype(np.int32) @ block.astype(np.int32)
+            np.testing.assert_array_equal(_multiply_like_neon(activations, block), exact)
+    worst = np.full((16, 1), -128, np.int8)
+    assert _multiply_like_neon(np.zeros((1, 16)), worst) != 0  # as it must be: no activation but zeros
+
+
+@pytest.mark.parametrize("target", [Target.VNNI, Target.AMX, Target.ARM64])
+def test_gate_of_full_range_asks_for_no_minus_128(full_range, traced_embedder, target, tmp_path):
+    model = _published(full_range, traced_embedder)
+    assert check_no_saturation(_write(model, tmp_path), target=target) == 18
+    product = next(node for node in model.graph if node.op_type == INT8_OPERATOR)
+    array = constant_array(product.inputs[1]).copy()
+    array[3, 3] = -128
+    product.inputs[1].const_value = ir.Tensor(array)
+    with pytest.raises(GateError, match=rf"in \[-127, 127\] for {target.value}, got .* with a weight of -128"):
+        check_no_saturation(_write(model, tmp_path), target=target)
 
 
 def test_gate_fails_when_a_weight_is_u8(seven_bits, traced_embedder, tmp_path):
@@ -140,9 +171,9 @@ def test_gate_fails_when_a_weight_is_u8(seven_bits, traced_embedder, tmp_path):
     product = next(node for node in model.graph if node.op_type == INT8_OPERATOR)
     product.inputs[1].const_value = ir.Tensor(constant_array(product.inputs[1]).astype(np.uint8))
     with pytest.raises(GateError, match="with weights that are uint8"):
-        check_no_saturation(_write(model, tmp_path))
+        check_no_saturation(_write(model, tmp_path), target=Target.AVX2)
 
 
 def test_gate_fails_when_there_is_nothing_to_check(traced_embedder, tmp_path):
     with pytest.raises(GateError, match=f"got no {INT8_OPERATOR}"):
-        check_no_saturation(_write(_published(traced_embedder.graph, traced_embedder), tmp_path))
+        check_no_saturation(_write(_published(traced_embedder.graph, traced_embedder), tmp_path), target=Target.AVX2)
