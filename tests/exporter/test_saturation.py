@@ -93,6 +93,7 @@ def test_weights_within_the_limit_are_exact_in_any_order_of_rows(weight, random)
     assert not _differs(weight[order])
 
 
+@settings(deadline=None)
 @given(hypothesis_numpy.arrays(np.int8, (2, 3), elements=st.integers(-127, 127)))
 def test_weights_beyond_the_limit_saturate(weight):
     """With two rows there is one pair: the limit is not only enough but needed."""
