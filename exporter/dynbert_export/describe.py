@@ -13,11 +13,11 @@ from dynbert.cpu import cpu_name
 from dynbert.manifest import (
     SCHEMA_VERSION,
     GraphEntry,
+    Invariance,
     Latency,
     Manifest,
     ModelInfo,
     Parity,
-    Precision,
     Probe,
     ProfileEntry,
     Quality,
@@ -87,6 +87,7 @@ class Findings:
     parities: Mapping[Path, Parity]
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
+    invariances: Mapping[Path, Invariance]
 
 
 def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
@@ -101,18 +102,19 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         The manifest; to be written last.
     """
     entries = []
-    for variant, precision, path in published_graphs(job, graphs):
+    for variant, graph_set, path in published_graphs(job, graphs):
         entry = file_entry(path)
         entries.append(
             GraphEntry(
                 profile=variant.name,
-                precision=precision,
-                target=job.target if precision is Precision.INT8 else None,
+                precision=graph_set.precision,
+                target=graph_set.target,
                 file=entry.file,
                 sha256=entry.sha256,
                 bytes=entry.bytes,
                 parity=findings.parities[path],
                 quality=findings.qualities.get(path),
+                invariance=findings.invariances.get(path),
                 latency=findings.latencies[path],
             )
         )

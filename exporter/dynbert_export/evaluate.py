@@ -15,6 +15,7 @@ from dynbert_export.agreement import compared_part, measure_agreement
 from dynbert_export.errors import GateError
 from dynbert_export.graph.names import LENGTH_INPUT
 from dynbert_export.tasks import HEADS
+from dynbert_export.variants import FP32_SET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,13 +130,11 @@ def judge(job: Job, graphs: Graphs) -> Answers:
     keep = functools.partial(compared_part, task, mask_token_id=job.mask_token_id)
     for variant in job.variants:
         own: list[Outputs] = []
-        for precision in (Precision.FP32, Precision.INT8):
-            if precision not in graphs:
-                continue
-            path = graphs[precision][variant.name]
+        for graph_set in (FP32_SET, *(graph_set for graph_set in graphs if graph_set != FP32_SET)):
+            path = graphs[graph_set][variant.name]
             outputs = run_graph(path, feeds, config=variant.input_config, threads=job.config.threads, keep=keep)
             full, own = full or outputs, own or outputs  # the first graph of all is fp32 full
-            if precision is Precision.INT8:
+            if graph_set.precision is Precision.INT8:
                 agreement = _agreement(job, own, outputs)
                 parities[path] = Parity(
                     inputs=job.texts.evaluation_samples,

@@ -27,7 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from dynbert.errors import InputError
 from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError, collect_faults
-from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption
+from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption, make_targets
 from dynbert_export.profiles import Profile, make_profiles
 from dynbert_export.tasks import HEADS
 
@@ -114,7 +114,8 @@ class ExportConfig(_Section):
     quantize: Annotated[QuantizeOption, Field(strict=False)] = QuantizeOption.STATIC
     precision: Annotated[PrecisionOption, Field(strict=False)] = PrecisionOption.INT8
     """Where it is not given and ``quantize`` is ``none``, it is ``fp32``."""
-    target: Annotated[TargetOption, Field(strict=False)] = TargetOption.AUTO
+    target: Annotated[tuple[InstanceOf[TargetOption], ...], BeforeValidator(make_targets)] = (TargetOption.AUTO,)
+    """One, or a list: the bundle then holds INT8 graphs for each number range that these need."""
     smooth_quant_alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
     """SmoothQuant: how much of the activations' range moves into the weights."""
     calibration: Annotated[Path | None, Field(strict=False)] = None

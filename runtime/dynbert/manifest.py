@@ -29,6 +29,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "FileEntry",
     "GraphEntry",
+    "Invariance",
     "Latency",
     "Manifest",
     "ModelInfo",
@@ -89,6 +90,16 @@ class Target(StrEnum):
     AMX = "amx"
     AVX2 = "avx2"
     ARM64 = "arm64"
+
+    @property
+    def is_full_range(self) -> bool:
+        """Whether weights use all of [-127, 127]; else seven bits.
+
+        Only x86 without VNNI needs the latter, because it sums pairs of products in 16 bits. VNNI, AMX and the kernels
+        that onnxruntime has for arm64 (UDOT, UMMLA, NEON) add u8 activations times weights in [-127, 127] up exactly:
+        one set of graphs is right for all three.
+        """
+        return self is not Target.AVX2
 
 
 class PoolingMode(StrEnum):
@@ -168,6 +179,17 @@ class Parity(_Record, frozen=True, kw_only=True):
     """fp32: share of rows in which the same tokens were kept. INT8: agreement of answers, 1 where all are equal."""
 
 
+class Invariance(_Record, frozen=True, kw_only=True):
+    """How far an INT8 graph's answer to a text depends on what it is run with: other texts, and padding."""
+
+    inputs: Positive
+    """Times that a text was run in company or padded, and compared with itself alone."""
+    near_ties: Count
+    """Of these, left out because another token was kept where both were all but equally significant."""
+    max_abs_difference: float
+    """On valid positions of the outputs."""
+
+
 class Quality(_Record, frozen=True, kw_only=True):
     """What a profile answers, against the fp32 full profile."""
 
@@ -200,6 +222,8 @@ class GraphEntry(_Record, frozen=True, kw_only=True):
     bytes: Count
     parity: Parity
     quality: Quality | None = None
+    invariance: Invariance | None = None
+    """Static INT8 only: fp32 is held to PyTorch instead, and dynamic INT8 depends on its batch by design."""
     latency: tuple[Latency, ...] = ()
 
 

@@ -16,7 +16,7 @@ from dynbert.errors import BundleError, InputError
 from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
-from dynbert.selection import is_exact_on, make_request, parse_precision, profile_names, select_graph
+from dynbert.selection import explain_choice, make_request, parse_precision, profile_names, select_graph
 from dynbert.session import GraphCache, check_threads
 from dynbert.tasks.base import Arguments, TaskContext
 from dynbert.tasks.feature_extraction import EncodeOptions, encode
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision, Target
+    from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
     from dynbert.session import Graph
     from dynbert.tasks.token_classification import Aggregation
 
@@ -58,7 +58,7 @@ def load(
         threads: Threads that compute; None for the cores that this process may use, or for the pool that the process
             shares (see ``share_threads``).
         precision: ``"int8"`` or ``"fp32"`` to insist on one. None takes the INT8 graph where the bundle has one that
-            this machine computes exactly, else fp32.
+            this machine has instructions for and computes exactly, else fp32.
         checksums: Whether to read every file and compare its SHA-256 (about 0.1 s for 100 MB). Names and sizes are
             always checked.
 
@@ -282,17 +282,8 @@ class DynamicBert:
         return TaskContext(self._manifest.model, self._tokenizer, run, may_pad=may_pad)
 
     def _open(self, entry: GraphEntry) -> Graph:
-        if entry.file not in self._graphs and not is_exact_on(entry, int8_target()):
-            _warn_of_saturation(entry, int8_target())
+        if entry.file not in self._graphs:
+            notice = explain_choice(self._manifest, entry, precision=self._precision, machine=int8_target())
+            if notice is not None:
+                warnings.warn(notice, RuntimeWarning, stacklevel=3)
         return self._graphs.get(entry.file)
-
-
-def _warn_of_saturation(entry: GraphEntry, machine: Target | None) -> None:
-    here = "without INT8 instructions" if machine is None else f"with {machine.value}"
-    wanted = "" if entry.target is None else entry.target.value
-    warnings.warn(
-        f"{entry.file} was made for {wanted}; this CPU, {here}, may saturate and answer less exactly. "
-        "Export with --target avx2, or load with precision='fp32'.",
-        RuntimeWarning,
-        stacklevel=4,
-    )

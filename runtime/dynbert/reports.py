@@ -13,6 +13,7 @@ import msgspec
 from dynbert.cpu import cpu_name, int8_target, usable_cores
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME
+from dynbert.selection import is_exact_on, select_graphs
 from dynbert.tables import format_table
 
 if TYPE_CHECKING:
@@ -31,15 +32,16 @@ __all__ = [
 
 
 def info_record(manifest: Manifest) -> dict[str, Any]:
-    """Return a bundle's manifest and this machine's CPU, as plain data for JSON.
+    """Return a bundle's manifest, this machine's CPU and what it would run, as plain data for JSON.
 
     Args:
         manifest: The bundle's.
 
     Returns:
-        ``manifest`` and ``machine``.
+        ``manifest``, ``machine``, and ``would_use``: profile's name -> file.
     """
-    return {"machine": _machine(), "manifest": msgspec.to_builtins(manifest)}
+    used = {name: graph.file for name, graph in select_graphs(manifest, machine=int8_target()).items()}
+    return {"machine": _machine(), "would_use": used, "manifest": msgspec.to_builtins(manifest)}
 
 
 def info_text(manifest: Manifest) -> str:
@@ -58,6 +60,7 @@ def info_text(manifest: Manifest) -> str:
         ("max length", f"{model.max_length} tokens"),
         ("size", f"{_size(sum(entry.bytes for entry in manifest.entries))} in {len(manifest.entries)} files"),
         ("this CPU", f"{machine['cpu']}, INT8 instructions: {machine['int8'] or 'none'}, cores: {machine['cores']}"),
+        ("would use", _used(manifest)),
         ("measured on", manifest.cpu),
     ]
     latencies = sorted({_conditions(latency) for graph in manifest.graphs for latency in graph.latency})
@@ -96,12 +99,14 @@ def bench_text(manifest: Manifest, results: Mapping[str, Sequence[Latency]]) -> 
         (
             graph.profile,
             graph.precision.value,
+            _target_name(graph),
             *(f"{latency.median_ms:.2f}" for latency in results[graph.file]),
             f"{slowest / results[graph.file][-1].median_ms:.2f}x",
         )
         for graph in manifest.graphs
     ]
-    return f"{_machine()['cpu']}\n\n{format_table(rows, ['profile', 'precision', *conditions, 'speed-up'])}"
+    table = format_table(rows, ["profile", "precision", "target", *conditions, "speed-up"])
+    return f"{_machine()['cpu']}\n\n{table}"
 
 
 def verification_text(checks: Sequence[Check]) -> str:
@@ -125,6 +130,19 @@ def _machine() -> dict[str, Any]:
     return {"cpu": cpu_name(), "int8": None if target is None else target.value, "cores": usable_cores()}
 
 
+def _used(manifest: Manifest) -> str:
+    """Return which graphs of the bundle this machine would run, such as ``vnni graphs``."""
+    machine = int8_target()
+    graphs = select_graphs(manifest, machine=machine).values()
+    names = (
+        ("fp32" if graph.target is None else graph.target.value)
+        + " graphs"
+        + ("" if is_exact_on(graph, machine) else ", which may saturate here")
+        for graph in graphs
+    )
+    return "; ".join(dict.fromkeys(names))
+
+
 def _graph_row(profile: ProfileEntry, graph: GraphEntry, latencies: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
     nothing = "at run time" if profile.name == ANYTIME else "all"
     measured = {_conditions(latency): f"{latency.median_ms:.2f}" for latency in graph.latency}
@@ -133,12 +151,16 @@ def _graph_row(profile: ProfileEntry, graph: GraphEntry, latencies: Sequence[tup
         profile.name,
         nothing if profile.length_config is None else str(LengthConfig(profile.length_config)),
         graph.precision.value,
-        "any" if graph.target is None else graph.target.value,
+        _target_name(graph),
         graph.file,
         _size(graph.bytes),
         *(measured.get(conditions, "") for conditions in latencies),
         "" if quality is None else f"{quality.value:.4f} {quality.metric} ({quality.data})",
     )
+
+
+def _target_name(graph: GraphEntry) -> str:
+    return "any" if graph.target is None else graph.target.value
 
 
 def _conditions(latency: Latency) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from dynbert.errors import BundleError
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
-from dynbert.selection import is_exact_on
+from dynbert.selection import GraphRequest, is_exact_on, select_graph
 from dynbert.session import check_threads, open_graph
 from dynbert.tasks.registry import task_spec
 from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
@@ -91,7 +91,7 @@ def verify_bundle(bundle: Path, *, threads: int | None = None) -> list[Check]:
     probe_check, probe = _read_probe(bundle, manifest)
     checks.append(probe_check)
     for entry in manifest.graphs:
-        checks += _graph_checks(bundle, manifest.model, entry, threads, probe)
+        checks += _graph_checks(bundle, manifest, entry, threads, probe)
     return checks
 
 
@@ -134,8 +134,9 @@ def _read_probe(bundle: Path, manifest: Manifest) -> tuple[Check, dict[str, NDAr
 
 
 def _graph_checks(
-    bundle: Path, model: ModelInfo, entry: GraphEntry, threads: int | None, probe: Mapping[str, NDArray[Any]] | None
+    bundle: Path, manifest: Manifest, entry: GraphEntry, threads: int | None, probe: Mapping[str, NDArray[Any]] | None
 ) -> Iterator[Check]:
+    model = manifest.model
     try:
         graph = open_graph(bundle / entry.file, threads=threads)
     except BundleError as err:
@@ -146,7 +147,18 @@ def _graph_checks(
     failures = [failure for batch, tokens in shapes for failure in _run_failures(graph, model, batch, tokens)]
     yield Check(entry.file, "runs", tuple(failures), f"{len(shapes)} shapes")
     if probe is not None:
-        yield _probe_check(graph, entry, probe)
+        check = _probe_check(graph, entry, probe)
+        if not check.is_passed and _is_for_other_machines(manifest, entry):
+            check = Check(entry.file, "probe", note="may saturate here; this CPU uses another INT8 graph of the bundle")
+        yield check
+
+
+def _is_for_other_machines(manifest: Manifest, entry: GraphEntry) -> bool:
+    """Return whether a graph may saturate here, and the bundle has one beside it that does not."""
+    machine = int8_target()
+    request = GraphRequest(entry.profile)
+    chosen = select_graph(manifest, request, precision=entry.precision, machine=machine)
+    return not is_exact_on(entry, machine) and is_exact_on(chosen, machine)
 
 
 def _shapes(max_length: int) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ import pytest
 
 from dynbert.errors import BundleError
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Target, Task
 from dynbert_export import verify
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import add_initializer, producer_of
@@ -324,19 +324,66 @@ _QDQ = """(float[rows,8] x) => (float[rows,8] y) {
 )
 def test_kernels_fail_when_a_quantised_product_would_run_in_fp32(old, new, fault, tmp_path):
     generator = np.random.default_rng(0)
-    constants = {
-        "x_scale": np.float32(0.03),
-        "x_zero": np.uint8(131),
-        "w": generator.integers(-64, 65, (8, 8)).astype(np.int8),
-        "w_scale": generator.uniform(0.01, 0.02, 8).astype(np.float32),
-        "w_zero": np.zeros(8, np.int8),
-        "bias": generator.normal(size=8).astype(np.float32),
-    }
     assert old in _QDQ
-    model = parse_graph(_QDQ.replace(old, new), **constants)
+    model = parse_graph(_QDQ.replace(old, new), **_constants(generator))
     assert count_operators(model)["DequantizeLinear"] == 2
     with pytest.raises(GateError, match=fault):
         check_int8_kernels(_write(model, tmp_path), expected=1)
+
+
+def _constants(generator, *, activation=np.uint8, weight=np.int8):
+    middle = 131 if activation is np.uint8 else 3
+    return {
+        "x_scale": np.float32(0.03),
+        "x_zero": activation(middle),
+        "w": generator.integers(*((0, 128) if weight is np.uint8 else (-64, 65)), (8, 8)).astype(weight),
+        "w_scale": generator.uniform(0.01, 0.02, 8).astype(np.float32),
+        "w_zero": np.zeros(8, weight),
+        "bias": generator.normal(size=8).astype(np.float32),
+    }
+
+
+_LOWERED = """(float[rows,8] x) => (float[rows,8] y) {
+    q = QuantizeLinear (x, x_scale, x_zero)
+    y = com.microsoft.MatMulIntegerToFloat (q, w, x_scale, w_scale, x_zero, w_zero)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "exact_on", "fault"),
+    [
+        (np.uint8, np.int8, tuple(Target), ""),
+        (np.int8, np.int8, (Target.ARM64,), "s8 activations, for which x86 has no fast kernel"),
+        (np.uint8, np.uint8, (Target.AVX2, Target.ARM64), r"multiplies UINT8 weights on (vnni|amx)"),
+    ],
+)
+@pytest.mark.parametrize("target", list(Target))
+def test_kernels_must_be_of_types_that_are_fast_on_the_target(activation, weight, exact_on, fault, target, tmp_path):
+    constants = _constants(np.random.default_rng(0), activation=activation, weight=weight)
+    path = _write(parse_graph(_LOWERED, **constants), tmp_path)
+    if target in exact_on:
+        assert check_int8_kernels(path, expected=1, target=target) == 1
+        return
+    with pytest.raises(GateError, match=fault):
+        check_int8_kernels(path, expected=1, target=target)
+
+
+def test_kernels_fail_when_the_activation_is_s8_and_no_zero_point_says_so(tmp_path):
+    text = _LOWERED.replace("w_scale, x_zero, w_zero", "w_scale")
+    path = _write(parse_graph(text, **_constants(np.random.default_rng(0), activation=np.int8)), tmp_path)
+    with pytest.raises(GateError, match="s8 activations"):
+        check_int8_kernels(path, expected=1)
+
+
+def test_kernels_fail_when_a_weight_is_dequantised_for_anything(tmp_path):
+    """A table that is looked up as floats is four times the memory again: onnxruntime keeps both."""
+    text = _LOWERED.replace(
+        "y = com",
+        't = DequantizeLinear <axis = 1> (w, w_scale, w_zero) \n s = Einsum <equation = "ij->j"> (t) \n p = com',
+    ).replace("x_zero, w_zero)", "x_zero, w_zero) \n y = Add (p, s)")
+    path = _write(parse_graph(text, **_constants(np.random.default_rng(0))), tmp_path)
+    with pytest.raises(GateError, match="dequantises a weight at run time"):
+        check_int8_kernels(path, expected=1)
 
 
 def test_kernel_check_leaves_nothing_behind(quantized, traced_embedder, tmp_path, monkeypatch):

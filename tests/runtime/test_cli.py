@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import dynbert
 from dynbert import cli
 from dynbert.manifest import FULL, Target, Task
-from tests.helpers.bundles import WORDS, make_bundle
+from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
 from tests.runtime.test_manifest import damage_changed, damage_missing
 
 
@@ -59,9 +59,29 @@ def test_info_shows_model_machine_and_every_graph(embedding_bundle):
 
 def test_info_is_the_manifest_and_the_machine_when_json(embedding_bundle):
     record = json.loads(invoke("info", embedding_bundle.folder, "--json").output)
-    assert set(record) == {"machine", "manifest"}
+    assert set(record) == {"machine", "would_use", "manifest"}
+    assert record["would_use"] == {name: f"{name}.int8.onnx" for name in ("full", "fast", "anytime")}
     assert set(record["machine"]) == {"cpu", "int8", "cores"}
     assert record["manifest"] == json.loads((embedding_bundle.folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("machine", "line"),
+    [
+        (Target.VNNI, "vnni graphs"),
+        (Target.AVX2, "vnni graphs, which may saturate here; fp32 graphs"),
+        (None, "vnni graphs, which may saturate here; fp32 graphs"),
+    ],
+)
+def test_info_says_which_graphs_this_cpu_would_use(tmp_path, monkeypatch, machine, line):
+    from dynbert import reports
+
+    bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI)
+    graphs = tuple(graph for graph in bundle.manifest.graphs if graph.file != "full.fp32.onnx")
+    rewrite_manifest(bundle, graphs=graphs)
+    monkeypatch.setattr(reports, "int8_target", lambda: machine)
+    lines = [row.split(maxsplit=2) for row in invoke("info", bundle.folder).output.splitlines()]
+    assert [row[2] for row in lines if row[:2] == ["would", "use"]] == [line]
 
 
 def test_run_answers_a_question(question_bundle):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from dynbert import verify
-from dynbert.manifest import Precision, Target, Task
+from dynbert.manifest import FULL, Precision, Target, Task
 from dynbert.verify import verify_bundle
 from tests.helpers.bundles import make_bundle, rewrite_manifest
 from tests.runtime.test_manifest import damage_changed, damage_missing, damage_truncated
@@ -167,6 +168,20 @@ def test_verify_tells_of_saturation_when_the_machine_has_no_vnni(tmp_path, monke
     monkeypatch.setattr(verify, "int8_target", lambda: Target.AVX2)
     found = failures(verify_bundle(bundle.folder))
     assert "this CPU (avx2) sums pairs of INT8 products in 16 bits and may saturate" in found["full.int8.onnx", "probe"]
+
+
+@pytest.mark.parametrize(("machine", "is_passed"), [(Target.AVX2, True), (Target.VNNI, False)])
+def test_verify_forgives_saturation_when_the_machine_has_another_int8_graph(tmp_path, monkeypatch, machine, is_passed):
+    bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI, profiles={FULL: None})
+    edit_graph(bundle, "full.int8.onnx", scale=-1.0)
+    graphs = rewrite_manifest(bundle).manifest.graphs
+    second = msgspec.structs.replace(graphs[1], precision=Precision.INT8, target=Target.AVX2)
+    rewrite_manifest(bundle, graphs=(graphs[0], second))
+    monkeypatch.setattr(verify, "int8_target", lambda: machine)
+    checks = verify_bundle(bundle.folder)
+    [probe] = [check for check in checks if (check.file, check.name) == ("full.int8.onnx", "probe")]
+    assert probe.is_passed is is_passed
+    assert ("may saturate here; this CPU uses another" in probe.note) is is_passed
 
 
 def test_verify_compares_valid_positions_only(tmp_path):
