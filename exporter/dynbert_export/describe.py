@@ -74,6 +74,8 @@ class Findings:
     parities: Mapping[Path, Parity]
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
+    fp32_products: tuple[str, ...]
+    """Modules that stay fp32 in the INT8 graphs although they could be INT8."""
 
 
 def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
@@ -101,6 +103,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
                 parity=findings.parities[path],
                 quality=findings.qualities.get(path),
                 latency=findings.latencies[path],
+                fp32_products=findings.fp32_products if precision is Precision.INT8 else (),
             )
         )
     manifest = Manifest(

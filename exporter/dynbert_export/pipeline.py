@@ -17,17 +17,18 @@ from dynbert_export.bundle import check_output, stage_bundle
 from dynbert_export.calibration import load_texts
 from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenizer
 from dynbert_export.describe import Findings, describe_bundle, describe_model, write_companions
-from dynbert_export.evaluate import judge
+from dynbert_export.evaluate import answer, judge
+from dynbert_export.fallback import Int8Graphs, check_products, module_name, recover, write_int8
 from dynbert_export.graph.freeze import task_outputs
 from dynbert_export.graph.rewrites import rewrite
 from dynbert_export.int8 import quantize
 from dynbert_export.job import Job, published_graphs
 from dynbert_export.progress import Progress, SilentProgress
-from dynbert_export.quantize import NeuralCompressor, QuantizationEngine, quantizable_nodes
+from dynbert_export.quantize import NeuralCompressor, QuantizationEngine
 from dynbert_export.texts import prepare_texts
 from dynbert_export.tracing import trace
 from dynbert_export.variants import list_variants, write_graphs
-from dynbert_export.verify import TorchReference, check_int8_kernels, check_parity, make_cases
+from dynbert_export.verify import TorchReference, check_parity, make_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dynbert.manifest import Latency, Manifest, Parity
+    from dynbert_export.evaluate import References
     from dynbert_export.job import Graphs
     from dynbert_export.recipe import ExportConfig
 
@@ -112,31 +114,50 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         anytime = rewrite(traced, job.spec)
         del traced
     with progress.stage("specialise fp32"):
-        graphs[Precision.FP32] = _write_graphs(job, anytime, Precision.FP32)
+        graphs[Precision.FP32] = write_graphs(
+            anytime, job.variants, job.folder(Precision.FP32), Precision.FP32, job.spec
+        )
     with progress.stage("verify fp32 against PyTorch"):
         reference = TorchReference(model, task_outputs(anytime), always_keep_cls_token=job.config.always_keep_cls_token)
         parities |= _check_fp32(job, graphs[Precision.FP32], reference)
     del model, reference
+    with progress.stage("answer in fp32"):
+        references = answer(job, graphs[Precision.FP32])
+        answers = judge(job, graphs[Precision.FP32], Precision.FP32, references)
+    fp32_products: tuple[str, ...] = ()
     if job.target is not None:
-        products = len(quantizable_nodes(anytime))
-        with progress.stage(f"quantise ({job.config.quantize.value})"):
-            quantized = quantize(job, anytime, engine)
-        with progress.stage("specialise int8"):
-            graphs[Precision.INT8] = _write_graphs(job, quantized, Precision.INT8)
-        with progress.stage("verify int8 kernels"):
-            for path in graphs[Precision.INT8].values():
-                check_int8_kernels(path, expected=products)
-    with progress.stage("compare answers"):
-        answers = judge(job, graphs)
+        int8 = _build_int8(job, anytime, engine, references, progress)
+        graphs[Precision.INT8], fp32_products = int8.files, int8.fp32_products
+        answers = answers.joined(int8.answers)
     with progress.stage("measure latency"):
         latencies = _measure(job, graphs)
     write_companions(job, graphs)
-    findings = Findings(parities | answers.parities, answers.qualities, latencies)
+    findings = Findings(
+        parities | answers.parities, answers.qualities, latencies, tuple(module_name(name) for name in fp32_products)
+    )
     return describe_bundle(job, graphs, findings), latencies[graphs[Precision.FP32][FULL]]
 
 
-def _write_graphs(job: Job, anytime: ir.Model, precision: Precision) -> Mapping[str, Path]:
-    return write_graphs(anytime, job.variants, job.folder(precision), precision, job.spec)
+def _build_int8(
+    job: Job, anytime: ir.Model, engine: QuantizationEngine, references: References, progress: Progress
+) -> Int8Graphs:
+    """Write the INT8 graphs and hold them to their gates, with products in fp32 where there is no other way."""
+    with progress.stage(f"quantise ({job.config.quantize.value})"):
+        quantized = quantize(job, anytime, engine, progress)
+    with progress.stage("specialise int8"):
+        files = write_int8(job, quantized)
+    with progress.stage("verify int8 kernels"):
+        check_products(files, quantized)
+    with progress.stage("compare answers"):
+        int8 = Int8Graphs(files, judge(job, files, Precision.INT8, references))
+    if int8.answers.misses:
+        with progress.stage("put products back to fp32"):
+            int8 = recover(job, quantized, int8, references)
+        names = ", ".join(module_name(name) for name in int8.fp32_products)
+        progress.note(
+            f"These stay fp32, because with them in INT8 the answers differ more than the gate allows: {names}."
+        )
+    return int8
 
 
 def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from dynbert_export.feeds import Feed
 
-__all__ = ["NeuralCompressor", "QuantizationEngine", "quantizable_nodes"]
+__all__ = ["NeuralCompressor", "QuantizationEngine", "quantizable_nodes", "quantized_activations"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,19 @@ def quantizable_nodes(model: ir.Model) -> tuple[str, ...]:
         The names, in graph order: six a layer.
     """
     return tuple(node.name or "" for node in model.graph if _is_encoder_matmul(node))
+
+
+def quantized_activations(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the values that are quantised: what those products read.
+
+    Args:
+        model: A traced graph, smoothed or not.
+
+    Returns:
+        The names, each once: four a layer, because query, key and value read the same.
+    """
+    names = [node.inputs[0].name or "" for node in model.graph if _is_encoder_matmul(node) and node.inputs[0]]
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

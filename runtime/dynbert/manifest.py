@@ -193,6 +193,8 @@ class GraphEntry(_Record, frozen=True, kw_only=True):
     parity: Parity
     quality: Quality | None = None
     latency: tuple[Latency, ...] = ()
+    fp32_products: tuple[str, ...] = ()
+    """INT8 graphs: modules that stay fp32 although they could be INT8, because the quality gate failed with them."""
 
 
 class ProfileEntry(_Record, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ _STAGES = [
     "trace",
     "specialise fp32",
     "verify fp32 against PyTorch",
+    "answer in fp32",
     "quantise (static)",
     "specialise int8",
     "verify int8 kernels",
@@ -75,7 +76,9 @@ def test_stages_come_in_their_order(traced_embedder, tmp_path):
     config = _config(traced_embedder, tmp_path / "out", profiles={"fast": [20, 10, 5]}, smooth_quant_alpha=0.6)
     result = export_bundle(config, progress=progress, engine=engine)
     assert progress.stages == _STAGES
-    assert len(progress.notes) == 2  # no sentence-transformers files, and the built-in texts
+    # no sentence-transformers files, the built-in texts, and which ranges were chosen
+    assert len(progress.notes) == 3
+    assert "smoothing 0.6: chosen by the error of answers" in progress.notes[-1]
     assert result.bundle == tmp_path / "out"
     assert [latency.tokens for latency in result.baseline] == [64]
     (smooth, feeds, alpha), (static, same_feeds, reduce_range) = engine.calls

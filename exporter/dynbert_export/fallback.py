@@ -1,0 +1,222 @@
+"""When INT8 answers differ too much: find the products to blame, and put them back to fp32.
+
+A product is blamed by what it does alone: all products in fp32 but this one, and the error of the answers to some
+calibration inputs. To first order these errors add up to that of the INT8 graph, so the worst ones are what is gained
+by putting them back. The held-out texts then decide how many: 1, 2, 4, ... until the gate holds, and a bisection
+between the last two, each step with the graphs that would be published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dynbert.manifest import Precision
+from dynbert_export.evaluate import check_answers, judge
+from dynbert_export.graph.editing import add_initializer, clean, constant_array, producer_of, replace_value
+from dynbert_export.int8 import full_length_feeds, measure_error
+from dynbert_export.lower import INT8_OPERATOR, INT8_SUFFIX
+from dynbert_export.quantize import quantizable_nodes
+from dynbert_export.trial import opened
+from dynbert_export.variants import write_graphs
+from dynbert_export.verify import check_int8_kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from dynbert_export.evaluate import Answers, References
+    from dynbert_export.int8 import Quantized
+    from dynbert_export.job import Job
+
+__all__ = [
+    "Int8Graphs",
+    "check_products",
+    "find_fewest",
+    "module_name",
+    "put_back",
+    "rank_products",
+    "recover",
+    "write_int8",
+]
+
+_BLAMED_INPUTS = 4
+"""Calibration inputs that a product is blamed by: 512 tokens."""
+
+
+@dataclass(frozen=True)
+class Int8Graphs:
+    """The INT8 graphs of a bundle, as written, and what the gate says of them."""
+
+    files: Mapping[str, Path]
+    """Variant's name -> graph."""
+    answers: Answers
+    fp32_products: tuple[str, ...] = ()
+    """Names of the products that stay fp32, in the graph's order."""
+
+
+def write_int8(job: Job, quantized: Quantized, products: Sequence[str] = ()) -> Mapping[str, Path]:
+    """Specialise the INT8 graph for every variant.
+
+    Args:
+        job: The export.
+        quantized: The anytime graph in INT8.
+        products: Names of the products to put back to fp32.
+
+    Returns:
+        Variant's name -> file.
+    """
+    graph = put_back(quantized, products) if products else quantized.graph
+    return write_graphs(graph, job.variants, job.folder(Precision.INT8), Precision.INT8, job.spec)
+
+
+def check_products(files: Mapping[str, Path], quantized: Quantized, products: Sequence[str] = ()) -> None:
+    """See that onnxruntime runs every product as INT8 but these.
+
+    Args:
+        files: Variant's name -> graph.
+        quantized: What they were made of.
+        products: Names of the products that were put back to fp32.
+
+    Raises:
+        GateError: If a graph has more or fewer.
+    """
+    expected = len(quantizable_nodes(quantized.source)) - len(products)
+    for path in files.values():
+        check_int8_kernels(path, expected=expected)
+
+
+def recover(job: Job, quantized: Quantized, missed: Int8Graphs, references: References) -> Int8Graphs:
+    """Put the fewest products back to fp32 with which the INT8 gate holds, the worst first.
+
+    Args:
+        job: The export.
+        quantized: The anytime graph in INT8.
+        missed: The graphs that missed the gate; their files are written over.
+        references: What the fp32 graphs answer to the held-out texts.
+
+    Returns:
+        Graphs that hold the gate.
+
+    Raises:
+        GateError: If they miss it even with as many products in fp32 as ``max_fp32_share`` allows, or if onnxruntime
+            would not run the others as INT8.
+    """
+    total = len(quantizable_nodes(quantized.source))
+    most = int(total * job.config.gates.max_fp32_share)
+    ranked = rank_products(job, quantized) if most else ()
+    order = {name: index for index, name in enumerate(quantizable_nodes(quantized.source))}
+    last = missed
+
+    def holds(count: int) -> bool:
+        nonlocal last
+        products = tuple(sorted(ranked[:count], key=order.__getitem__))
+        files = write_int8(job, quantized, products)
+        last = Int8Graphs(files, judge(job, files, Precision.INT8, references), products)
+        return not last.answers.misses
+
+    count = find_fewest(holds, most=most)
+    if count is None:
+        worst = ", ".join(module_name(name) for name in ranked[:3])
+        tried = f" even with {most} of {total} products in fp32, {worst} first" if most else ""
+        check_answers(job, last.answers, remark=f"{tried} (max_fp32_share {job.config.gates.max_fp32_share:g})")
+    if count is not None and count != len(last.fp32_products):
+        holds(count)  # the search ended with a set that was too small: write the right one again
+    check_products(last.files, quantized, last.fp32_products)
+    return last
+
+
+def find_fewest(holds: Callable[[int], bool], *, most: int) -> int | None:
+    """Return the fewest of something with which a test holds, by doubling and then by bisection.
+
+    Args:
+        holds: Whether the test holds with so many, at least 1; taken to hold with more where it holds with fewer.
+        most: Never asked for more.
+
+    Returns:
+        The number, for which the test has held; None where it does not hold with ``most``.
+    """
+    fails, count = 0, min(1, most)
+    while count == 0 or not holds(count):
+        if count == most:
+            return None
+        fails, count = count, min(2 * count, most)
+    while count - fails > 1:
+        middle = (count + fails) // 2
+        if holds(middle):
+            count = middle
+        else:
+            fails = middle
+    return count
+
+
+def rank_products(job: Job, quantized: Quantized) -> tuple[str, ...]:
+    """Return the products' names, the one that does most harm first.
+
+    Args:
+        job: The export.
+        quantized: The anytime graph in INT8.
+
+    Returns:
+        The names; by their own error, see the head of this module.
+    """
+    feeds = full_length_feeds(job)[:_BLAMED_INPUTS]
+    names = quantizable_nodes(quantized.source)
+    with opened(quantized.source, threads=job.config.threads) as run:
+        references = [run(feed) for feed in feeds]
+    errors = {}
+    for name in names:
+        alone = put_back(quantized, [other for other in names if other != name])
+        errors[name] = measure_error(job, alone, references, feeds)
+    return tuple(sorted(names, key=lambda name: -errors[name]))
+
+
+def put_back(quantized: Quantized, products: Sequence[str]) -> ir.Model:
+    """Return the INT8 graph with some products in fp32.
+
+    Args:
+        quantized: The anytime graph in INT8, and the fp32 graph it was made of.
+        products: Names of the products.
+
+    Returns:
+        The graph; where no other product reads a quantised activation, it is not quantised any more.
+    """
+    graph = quantized.graph.clone()
+    weights = {node.name: node.inputs[1] for node in quantized.source.graph if node.name in set(products)}
+    for node in tuple(graph.graph):
+        name = (node.name or "").removesuffix(INT8_SUFFIX)
+        quantizer = producer_of(node.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if node.inputs else None
+        weight = constant_array(weights.get(name))
+        if node.op_type == INT8_OPERATOR and quantizer is not None and weight is not None:
+            _multiply_in_fp32(graph.graph, node, quantizer.inputs[0], add_initializer(graph.graph, name, weight))
+    clean(graph)
+    return graph
+
+
+def _multiply_in_fp32(graph: ir.Graph, product: ir.Node, activation: ir.Value | None, weight: ir.Value) -> None:
+    """Put MatMul, and Add where there is a bias, in the place of an INT8 operator."""
+    name = (product.name or "").removesuffix(INT8_SUFFIX)
+    nodes = [ir.node("MatMul", [activation, weight], name=name)]
+    bias = product.inputs[6] if len(product.inputs) > 6 else None
+    if bias is not None:
+        nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}/bias"))
+    result = product.outputs[0]
+    for node in nodes:
+        value = node.outputs[0]
+        value.name, value.shape, value.type = f"{node.name}_fp32", result.shape, result.type
+    graph.insert_after(product, nodes)
+    replace_value(result, nodes[-1].outputs[0])
+
+
+def module_name(product: str) -> str:
+    """Return the name of the PyTorch module that a product is, such as ``encoder.layer.0.intermediate.dense``.
+
+    Args:
+        product: Name of its node in the traced graph.
+
+    Returns:
+        The name, as ``get_submodule`` of the model takes it.
+    """
+    return product.removeprefix("/model/").removesuffix("/MatMul").strip("/").replace("/", ".")
