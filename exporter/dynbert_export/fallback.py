@@ -2,8 +2,10 @@
 
 A product is blamed by what it does alone: all products in fp32 but this one, and the error of the answers to some
 calibration inputs. To first order these errors add up to that of the INT8 graph, so the worst ones are what is gained
-by putting them back. The held-out texts then decide how many: 1, 2, 4, ... until the gate holds, and a bisection
-between the last two, each step with the graphs that would be published.
+by putting them back. (all-MiniLM-L6-v2 smoothed too little, mean cosine 0.986: one product back by this order gives
+0.9940, by the error of each product's own output 0.9883.) One graph with every product in both precisions, and an
+input that switches, answers for all of them. The held-out texts then decide how many: 1, 2, 4, ... until the gate
+holds, and a bisection between the last two, each step with the graphs that would be published.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from dynbert.manifest import Precision
 from dynbert_export.evaluate import check_answers, judge
-from dynbert_export.graph.editing import add_initializer, clean, constant_array, producer_of, replace_value
+from dynbert_export.graph.editing import add_initializer, clean, producer_of, replace_value
 from dynbert_export.int8 import full_length_feeds, measure_error
 from dynbert_export.lower import INT8_OPERATOR, INT8_SUFFIX
 from dynbert_export.quantize import quantizable_nodes
@@ -24,7 +27,7 @@ from dynbert_export.variants import write_graphs
 from dynbert_export.verify import check_int8_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dynbert_export.evaluate import Answers, References
@@ -42,6 +45,7 @@ __all__ = [
     "write_int8",
 ]
 
+_SWITCH = "dynbert_int8_products"
 _BLAMED_INPUTS = 4
 """Calibration inputs that a product is blamed by: 512 tokens."""
 
@@ -162,14 +166,15 @@ def rank_products(job: Job, quantized: Quantized) -> tuple[str, ...]:
     Returns:
         The names; by their own error, see the head of this module.
     """
-    feeds = full_length_feeds(job)[:_BLAMED_INPUTS]
     names = quantizable_nodes(quantized.source)
-    with opened(quantized.source, threads=job.config.threads) as run:
-        references = [run(feed) for feed in feeds]
-    errors = {}
-    for name in names:
-        alone = put_back(quantized, [other for other in names if other != name])
-        errors[name] = measure_error(job, alone, references, feeds)
+    alone = np.eye(len(names), dtype=bool)
+    feeds = full_length_feeds(job)[:_BLAMED_INPUTS]
+    with opened(_switchable(quantized, names), threads=job.config.threads) as run:
+        references = [run({**feed, _SWITCH: np.zeros(len(names), dtype=bool)}) for feed in feeds]
+        errors = {
+            name: measure_error(job, run, references, [{**feed, _SWITCH: alone[index]} for feed in feeds])
+            for index, name in enumerate(names)
+        }
     return tuple(sorted(names, key=lambda name: -errors[name]))
 
 
@@ -184,30 +189,61 @@ def put_back(quantized: Quantized, products: Sequence[str]) -> ir.Model:
         The graph; where no other product reads a quantised activation, it is not quantised any more.
     """
     graph = quantized.graph.clone()
-    weights = {node.name: node.inputs[1] for node in quantized.source.graph if node.name in set(products)}
-    for node in tuple(graph.graph):
-        name = (node.name or "").removesuffix(INT8_SUFFIX)
-        quantizer = producer_of(node.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if node.inputs else None
-        weight = constant_array(weights.get(name))
-        if node.op_type == INT8_OPERATOR and quantizer is not None and weight is not None:
-            _multiply_in_fp32(graph.graph, node, quantizer.inputs[0], add_initializer(graph.graph, name, weight))
+    for node, activation, weight in _int8_products(graph, quantized.source, products):
+        replace_value(node.outputs[0], _multiply_in_fp32(graph.graph, node, activation, weight))
     clean(graph)
     return graph
 
 
-def _multiply_in_fp32(graph: ir.Graph, product: ir.Node, activation: ir.Value | None, weight: ir.Value) -> None:
-    """Put MatMul, and Add where there is a bias, in the place of an INT8 operator."""
+def _switchable(quantized: Quantized, products: Sequence[str]) -> ir.Model:
+    """Return a graph with these products in both precisions; one more input, a bool each, chooses INT8."""
+    graph = quantized.graph.clone()
+    shape, kind = ir.Shape([len(products)]), ir.TensorType(ir.DataType.BOOL)
+    switch = ir.Value(name=_SWITCH, shape=shape, type=kind)
+    graph.graph.inputs.append(switch)
+    for node, activation, weight in _int8_products(graph, quantized.source, products):
+        in_fp32 = _multiply_in_fp32(graph.graph, node, activation, weight)
+        index = products.index((node.name or "").removesuffix(INT8_SUFFIX))
+        number = add_initializer(graph.graph, f"{node.name}/number", np.array(index, dtype=np.int64))
+        is_int8 = ir.node("Gather", [switch, number], name=f"{node.name}/is_int8")
+        chosen = ir.node("Where", [is_int8.outputs[0], node.outputs[0], in_fp32], name=f"{node.name}/chosen")
+        graph.graph.insert_before(node, is_int8)
+        result = node.outputs[0]
+        replace_value(result, chosen.outputs[0])
+        chosen.replace_input_with(1, result)
+        graph.graph.insert_after(node, chosen)
+    clean(graph)
+    return graph
+
+
+def _int8_products(
+    graph: ir.Model, source: ir.Model, products: Sequence[str]
+) -> Iterator[tuple[ir.Node, ir.Value, ir.TensorProtocol]]:
+    """Yield those of the products that a graph has as INT8, each with its float activation and weight."""
+    names = set(products)
+    weights = {node.name: node.inputs[1] for node in source.graph if node.name in names}
+    for node in tuple(graph.graph):
+        weight = weights.get((node.name or "").removesuffix(INT8_SUFFIX)) if node.op_type == INT8_OPERATOR else None
+        quantizer = producer_of(node.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if weight else None
+        activation = quantizer.inputs[0] if quantizer is not None else None
+        if weight is not None and weight.const_value is not None and activation is not None:
+            yield node, activation, weight.const_value
+
+
+def _multiply_in_fp32(graph: ir.Graph, product: ir.Node, activation: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+    """Put MatMul, and Add where there is a bias, beside an INT8 operator; return their result."""
     name = (product.name or "").removesuffix(INT8_SUFFIX)
+    result = product.outputs[0]
+    weight = add_initializer(graph, f"{name}/weight", tensor.numpy())
     nodes = [ir.node("MatMul", [activation, weight], name=name)]
     bias = product.inputs[6] if len(product.inputs) > 6 else None
     if bias is not None:
         nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}/bias"))
-    result = product.outputs[0]
     for node in nodes:
         value = node.outputs[0]
         value.name, value.shape, value.type = f"{node.name}_fp32", result.shape, result.type
-    graph.insert_after(product, nodes)
-    replace_value(result, nodes[-1].outputs[0])
+    graph.insert_before(product, nodes)
+    return nodes[-1].outputs[0]
 
 
 def module_name(product: str) -> str:

@@ -21,17 +21,16 @@ from dynbert.inputs import INPUT_IDS
 from dynbert.manifest import Target, Task
 from dynbert_export.agreement import measure_agreement
 from dynbert_export.errors import ExportError
-from dynbert_export.graph.freeze import task_outputs
 from dynbert_export.graph.names import LENGTH_INPUT
 from dynbert_export.graph.smoothing import fold_smoothing
 from dynbert_export.lower import lower
 from dynbert_export.options import AUTO, NONE, CalibrationMethod, QuantizeOption
 from dynbert_export.quantize import quantized_activations
-from dynbert_export.ranges import METHODS, apply_ranges, observe
+from dynbert_export.ranges import METHODS, apply_ranges, make_ranges_inputs, observe, range_inputs
 from dynbert_export.trial import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from dynbert_export.job import Job
     from dynbert_export.progress import Progress
     from dynbert_export.quantize import QuantizationEngine
-    from dynbert_export.ranges import Histogram, Observation
+    from dynbert_export.ranges import Histogram, Observation, Range
 
 __all__ = ["Quantized", "full_length_feeds", "measure_error", "quantize"]
 
@@ -103,9 +102,9 @@ def quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine, progress: 
     best: tuple[float, _Smoothed, str] | None = None
     for alpha, methods in candidates.items():
         smoothed = _smooth(job, anytime, engine, alpha)
-        for method in methods:
-            is_only = len(candidates) == len(methods) == 1
-            error = 0.0 if is_only else _cross_error(job, smoothed, method)
+        is_only = len(candidates) == len(methods) == 1
+        found = dict.fromkeys(methods, 0.0) if is_only else _cross_errors(job, smoothed, methods)
+        for method, error in found.items():
             errors[_describe(alpha, method)] = error
             if best is None or error < best[0] * _CLEARLY_LESS:
                 best = error, smoothed, method
@@ -113,14 +112,14 @@ def quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine, progress: 
         raise ExportError("INT8 must be tried in at least one way, got none.")
     _, smoothed, method = best
     if len(errors) > 1:
-        listed = ", ".join(f"{name} {error:.3g}" for name, error in errors.items())
+        listed = ", ".join(f"{name}: {error:.3g}" for name, error in errors.items())
         progress.note(
-            f"Activations quantised with {_describe(smoothed.alpha, method)}: chosen by the error of answers to "
+            f"INT8 activations have {_describe(smoothed.alpha, method)}, chosen by the error of answers to "
             f"calibration texts that the ranges do not come from ({listed})."
         )
     first, second = smoothed.halves
     histograms = {name: each.merged(second.histograms[name]) for name, each in first.histograms.items()}
-    return Quantized(_lower(smoothed.qdq, histograms, method), smoothed.source)
+    return Quantized(lower(apply_ranges(smoothed.qdq, _ranges(histograms, method))), smoothed.source)
 
 
 def _candidates(job: Job) -> dict[float | None, tuple[str, ...]]:
@@ -167,40 +166,49 @@ def _halves(feeds: Sequence[Feed]) -> tuple[Sequence[Feed], Sequence[Feed]]:
     return feeds[::2], feeds[1::2] or feeds
 
 
-def _cross_error(job: Job, smoothed: _Smoothed, method: str) -> float:
-    """Return the mean error of each half of the inputs, answered with ranges from the other half."""
-    halves = _halves(full_length_feeds(job))
-    errors = []
-    for own, feeds, other in zip(smoothed.halves, halves, reversed(smoothed.halves), strict=True):
-        graph = _lower(smoothed.qdq, other.histograms, method)
-        errors.append(measure_error(job, graph, own.outputs, feeds[: len(own.outputs)]))
-    return float(np.mean(errors))
+def _cross_errors(job: Job, smoothed: _Smoothed, methods: Sequence[str]) -> dict[str, float]:
+    """Return each method's mean error of each half of the inputs, answered with ranges from the other half."""
+    errors = dict.fromkeys(methods, 0.0)
+    with opened(lower(make_ranges_inputs(smoothed.qdq)), threads=job.config.threads) as run:
+        for method in methods:
+            for own, feeds, other in zip(
+                smoothed.halves, _halves(full_length_feeds(job)), reversed(smoothed.halves), strict=True
+            ):
+                constants = range_inputs(_ranges(other.histograms, method))
+                judged = [{**feed, **constants} for feed in feeds[: len(own.outputs)]]
+                errors[method] += measure_error(job, run, own.outputs, judged) / len(smoothed.halves)
+    return errors
 
 
-def _lower(qdq: ir.Model, histograms: Mapping[str, Histogram], method: str) -> ir.Model:
-    return lower(apply_ranges(qdq, {name: METHODS[method](each) for name, each in histograms.items()}))
+def _ranges(histograms: Mapping[str, Histogram], method: str) -> dict[str, Range]:
+    return {name: METHODS[method](histogram) for name, histogram in histograms.items()}
 
 
-def measure_error(job: Job, graph: ir.Model, references: Sequence[Outputs], feeds: Sequence[Feed]) -> float:
-    """Return how far a graph's answers are from the reference's, without the steps that agreement has.
+def measure_error(
+    job: Job, run: Callable[[Feed], Outputs], references: Sequence[Outputs], feeds: Sequence[Feed]
+) -> float:
+    """Return how far a graph's answers are from the reference's; unlike agreement, it never jumps.
 
     Args:
         job: The export.
-        graph: An anytime graph.
-        references: What is wanted for each feed.
-        feeds: Inputs of the graph, without padding.
+        run: From a feed to the graph's outputs.
+        references: The outputs that are wanted for each feed.
+        feeds: What to run on, without padding.
 
     Returns:
         Feature extraction: 1 - the mean cosine of embeddings. Other tasks: the squared error of the outputs next to
         their squares. Infinite where an output is not finite.
     """
-    names = [name for name in task_outputs(graph) if name in references[0]]
-    with opened(graph, threads=job.config.threads) as run:
-        outputs = [run(feed) for feed in feeds]
+    names = [name for name in references[0] if np.issubdtype(references[0][name].dtype, np.floating)]
+    wanted = [{name: each[name] for name in names} for each in references]
+    got = [{name: outputs[name] for name in names} for outputs in map(run, feeds)]
     if job.checkpoint.task is Task.FEATURE_EXTRACTION:
-        agreement = measure_agreement(job.checkpoint.task, references, outputs, feeds, pooling=job.checkpoint.pooling)
+        agreement = measure_agreement(job.checkpoint.task, wanted, got, feeds, pooling=job.checkpoint.pooling)
         return math.inf if math.isnan(agreement) else 1.0 - agreement
-    pairs = [(wanted[name], got[name]) for wanted, got in zip(references, outputs, strict=True) for name in names]
-    wanted = sum(float(np.square(each, dtype=np.float64).sum()) for each, _ in pairs)
-    error = sum(float(np.square(got - each, dtype=np.float64).sum()) for each, got in pairs)
-    return error / wanted if math.isfinite(error) and wanted > 0 else math.inf
+    size = sum(float(np.square(each[name], dtype=np.float64).sum()) for each in wanted for name in names)
+    error = sum(
+        float(np.square(each[name] - other[name], dtype=np.float64).sum())
+        for each, other in zip(wanted, got, strict=True)
+        for name in names
+    )
+    return error / size if math.isfinite(error) and size > 0 else math.inf

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from dynbert_export.agreement import Outputs
     from dynbert_export.feeds import Feed
 
-__all__ = ["METHODS", "Histogram", "Observation", "Range", "apply_ranges", "observe"]
+__all__ = [
+    "METHODS",
+    "Histogram",
+    "Observation",
+    "Range",
+    "apply_ranges",
+    "make_ranges_inputs",
+    "observe",
+    "range_inputs",
+]
 
 BINS = 8192
 """At least 2048 of them lie on the longer side of the values, eight for each of the 256 steps of a u8."""
@@ -36,6 +45,8 @@ _HALF = BINS // 2
 _LEVELS = 256
 _ENTROPY_CANDIDATES = 64
 """Ends that are tried on each side; a step is then 1/64 of that side of the range."""
+_NEXT_TO_NOTHING = 1e-4
+"""Values that a bin is taken to hold where quantisation leaves none: a divergence would be infinite (as in MXNet)."""
 _SMALLEST_EXPONENT = -100
 """Numbers below 2**-100 are all zero: no scale could be made for a range of them."""
 
@@ -204,7 +215,7 @@ def _divergence(counts: NDArray[np.int64], start: int, end: int) -> float:
     totals = np.bincount(level, weights=inside, minlength=_LEVELS)
     shares = totals / np.maximum(np.bincount(level, weights=occupied, minlength=_LEVELS), 1)
     expected = clipped[occupied] / clipped.sum()
-    quantized = np.maximum(shares[level][occupied] / inside.sum(), np.finfo(np.float64).tiny)
+    quantized = np.maximum(shares[level][occupied], _NEXT_TO_NOTHING) / inside.sum()
     return float((expected * np.log(expected / quantized)).sum())
 
 
@@ -276,21 +287,67 @@ def apply_ranges(model: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
         ExportError: If a quantised activation has no range.
     """
     changed = model.clone()
-    for node in tuple(changed.graph):
-        if node.op_type != "QuantizeLinear":
-            continue
-        name = (value.name if (value := node.inputs[0]) is not None else None) or ""
+    for node, name in _quantizers(changed):
         if name not in ranges:
             raise ExportError(
                 f"Every quantised activation must have a range, got none for {name}. This is a fault of dynbert for "
                 "this graph: use --quantize dynamic or none, and report it."
             )
-        scale, zero_point = ranges[name].scale_and_zero_point()
-        constants = (
-            add_initializer(changed.graph, f"{name}/scale", np.array(scale)),
-            add_initializer(changed.graph, f"{name}/zero_point", np.array(zero_point)),
+        names, arrays = _constant_names(name), ranges[name].scale_and_zero_point()
+        scale, zero_point = (
+            add_initializer(changed.graph, each, np.array(array)) for each, array in zip(names, arrays, strict=True)
         )
-        for reader in (node, *(use.node for use in node.outputs[0].uses())):
-            for index, constant in enumerate(constants, start=1):
-                reader.replace_input_with(index, constant)
+        _replace_constants(node, scale, zero_point)
     return changed
+
+
+def make_ranges_inputs(model: ir.Model) -> ir.Model:
+    """Let a QDQ graph take the ranges of its activations as inputs, to try several with one session.
+
+    Args:
+        model: The QDQ graph; not changed.
+
+    Returns:
+        The graph with two inputs more for each quantised activation, which ``range_inputs`` gives.
+    """
+    changed = model.clone()
+    for node, name in _quantizers(changed):
+        scale, zero_point = (
+            ir.Value(name=each, shape=ir.Shape([]), type=ir.TensorType(kind))
+            for each, kind in zip(_constant_names(name), (ir.DataType.FLOAT, ir.DataType.UINT8), strict=True)
+        )
+        changed.graph.inputs.extend([scale, zero_point])
+        _replace_constants(node, scale, zero_point)
+    return changed
+
+
+def range_inputs(ranges: Mapping[str, Range]) -> dict[str, NDArray[Any]]:
+    """Return what a graph of ``make_ranges_inputs`` takes.
+
+    Args:
+        ranges: By the name of what ``QuantizeLinear`` reads.
+
+    Returns:
+        Input name -> scalar.
+    """
+    return {
+        each: np.array(array)
+        for name, found in ranges.items()
+        for each, array in zip(_constant_names(name), found.scale_and_zero_point(), strict=True)
+    }
+
+
+def _quantizers(model: ir.Model) -> list[tuple[ir.Node, str]]:
+    """Return every QuantizeLinear with the name of what it reads."""
+    nodes = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    return [(node, (node.inputs[0].name if node.inputs[0] else None) or "") for node in nodes]
+
+
+def _constant_names(name: str) -> tuple[str, str]:
+    return f"{name}/scale", f"{name}/zero_point"
+
+
+def _replace_constants(quantizer: ir.Node, scale: ir.Value, zero_point: ir.Value) -> None:
+    for node in (quantizer, *(use.node for use in quantizer.outputs[0].uses())):
+        node.replace_input_with(1, scale)
+        node.replace_input_with(2, zero_point)

@@ -30,6 +30,9 @@ _STAGES = [
 ]
 
 
+_GATES = ("int8_min_cosine", "int8_min_label_agreement", "int8_min_span_agreement")
+
+
 class _Recorder:
     """A progress listener that keeps what it was told."""
 
@@ -124,10 +127,39 @@ def _spoil(scale):
 @pytest.mark.parametrize("scale", [-20.0, np.nan])
 @pytest.mark.parametrize("task", list(Task))
 def test_wrong_int8_answers_fail_the_gate(traced_models, tmp_path, task, scale):
-    config = _config(traced_models[task], tmp_path / "out", quantize="dynamic")
+    gates = {"max_fp32_share": 0}
+    config = _config(traced_models[task], tmp_path / "out", quantize="dynamic", gates=gates)
     message = r"INT8 graphs must agree with fp32 by at least 0\.9.*got full\.int8\.onnx .*anytime\.int8\.onnx"
     with pytest.raises(GateError, match=message):
         export_bundle(config, engine=_Engine(replace=_spoil(scale)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("scale", [-20.0, np.nan])
+@pytest.mark.parametrize("task", list(Task))
+def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task, scale):
+    progress = _Recorder()
+    config = _config(traced_models[task], tmp_path / "out", quantize="dynamic", gates=dict.fromkeys(_GATES, 0.9))
+    result = export_bundle(config, progress=progress, engine=_Engine(replace=_spoil(scale)))
+    prefix = "" if task is Task.FEATURE_EXTRACTION else "bert."
+    names = tuple(f"{prefix}encoder.layer.{layer}.intermediate.dense" for layer in range(3))
+    assert progress.stages[-3:] == ["put products back to fp32", "measure latency", "publish"]
+    assert progress.notes[-1].endswith(f"more than the gate allows: {', '.join(names)}.")
+    for graph in result.manifest.graphs:
+        assert graph.fp32_products == names
+        assert graph.parity.agreement >= 0.9
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert all(f"- `{name}`" in card for name in names)
+
+
+def test_fallback_ends_at_its_limit_with_the_numbers(traced_embedder, tmp_path):
+    config = _config(traced_embedder, tmp_path / "out", quantize="dynamic", gates={"max_fp32_share": 0.14})
+    message = (
+        r"INT8 graphs must agree with fp32 by at least 0\.97 .*got full\.int8\.onnx .* even with 2 of 18 products in "
+        r"fp32, encoder\.layer\.\d\.intermediate\.dense, .* first \(max_fp32_share 0\.14\)\. Calibrate on"
+    )
+    with pytest.raises(GateError, match=message):
+        export_bundle(config, engine=_Engine(replace=_spoil(-20.0)))
     assert list(tmp_path.iterdir()) == []
 
 
