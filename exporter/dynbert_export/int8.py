@@ -5,8 +5,8 @@ Neural Compressor smooths, quantises the weights and writes the QDQ form. The ra
 
 Choices (the way to a range, how much to smooth) are made by trying: ranges from one half of the calibration inputs,
 judged on the other half, and the other way round. Judged on the same inputs, ways that clip look better than they are:
-all-MiniLM-L6-v2, built-in texts, ``percentile 99.999`` then has less error than ``minmax`` and on news more than twice
-as much. For the same reason a way that clips must have clearly less error to win.
+all-MiniLM-L6-v2, built-in texts, ``percentile 99.999`` then has less error than ``minmax``, and on news twice as much.
+For the same reason a way that clips must have clearly less error to win.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["Quantized", "full_length_feeds", "measure_error", "quantize"]
 _JUDGED_INPUTS = 8
 """Inputs of each half that a choice is judged on, at most: 1024 tokens, under a second for a MiniLM."""
 _CLEARLY_LESS = 0.9
-"""What clips must have at most this share of the error of what stands before it."""
+"""A candidate must have less than this share of the error of the best before it: the plainest come first."""
 _ALPHAS = (0.7, 0.8, 0.5, None)
 """Tried where ``smooth_quant_alpha`` is ``auto``; None is no smoothing."""
 _METHODS_OF = {
@@ -108,7 +108,7 @@ def quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine, progress: 
             errors[_describe(alpha, method)] = error
             if best is None or error < best[0] * _CLEARLY_LESS:
                 best = error, smoothed, method
-    if best is None:  # pragma: no cover -- the options leave one way at least
+    if best is None:
         raise ExportError("INT8 must be tried in at least one way, got none.")
     _, smoothed, method = best
     if len(errors) > 1:
