@@ -122,12 +122,11 @@ def recover(job: Job, quantized: Quantized, missed: Int8Graphs, references: Refe
         return not last.answers.misses
 
     count = find_fewest(holds, most=most)
-    if count is None:
-        worst = ", ".join(module_name(name) for name in ranked[:3])
-        tried = f" even with {most} of {total} products in fp32, {worst} first" if most else ""
-        check_answers(job, last.answers, remark=f"{tried} (max_fp32_share {job.config.gates.max_fp32_share:g})")
     if count is not None and count != len(last.fp32_products):
         holds(count)  # the search ended with a set that was too small: write the right one again
+    worst = ", ".join(module_name(name) for name in ranked[:3])
+    tried = f" even with {most} of {total} products in fp32, {worst} first" if most else ""
+    check_answers(job, last.answers, remark=f"{tried} (max_fp32_share {job.config.gates.max_fp32_share:g})")
     check_products(last.files, quantized, last.fp32_products)
     return last
 
