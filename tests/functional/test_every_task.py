@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -83,6 +84,18 @@ def _check_dropping_graphs(bundle, task, tokens, profiles):
 @pytest.mark.parametrize("task", _TASKS)
 def test_full_graphs_equal_transformers(bundles, checkpoints, task, tokens):
     _check_full_graphs(bundles[task], checkpoints[task], task, tokens)
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_every_graph_passes_onnx_own_checks(bundles, task):
+    """Other tools infer shapes from the file; what it states must not contradict what is inferred."""
+    graphs = sorted(bundles[task].glob("*.onnx"))
+    assert graphs
+    for path in graphs:
+        model = onnx.load(path)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        if path.name.endswith(".fp32.onnx") and not any(node.domain for node in model.graph.node):
+            onnx.checker.check_model(path, full_check=True)
 
 
 @pytest.mark.parametrize("tokens", _LENGTHS)

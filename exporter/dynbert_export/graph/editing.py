@@ -105,7 +105,7 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
     while free in graph.initializers:
         number += 1
         free = f"{name}_{number}"
-    tensor = ir.Tensor(np.ascontiguousarray(array), name=free)
+    tensor = ir.Tensor(np.asarray(array, order="C"), name=free)  # ascontiguousarray makes scalars rows
     value = ir.Value(name=free, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value

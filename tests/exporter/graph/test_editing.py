@@ -172,3 +172,9 @@ def test_clean_keeps_an_unused_input():
     editing.clean(model)
     assert [value.name for value in model.graph.inputs] == ["x", "spare"]
     assert isinstance(model, ir.Model)
+
+
+def test_a_scalar_stays_a_scalar():
+    model = parse_graph("(float[2] x) => (float[2] y) { y = Identity (x) }")
+    value = editing.add_initializer(model.graph, "one", np.array(1.0, dtype=np.float32))
+    assert tuple(value.shape) == tuple(value.const_value.shape) == ()
