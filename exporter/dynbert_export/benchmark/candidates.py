@@ -189,16 +189,16 @@ class Registry:
 
     def _optimum(self, task: Task, profile: str, graph: Recipe) -> Candidate:
         packages = ("optimum-onnx", *_ONNXRUNTIME)
-        variants = tuple(
-            Variant(
-                name,
-                "onnxruntime",
-                Recipe("optimum-dynamic", {"is_fused": bool(is_fused)}, {"graph": source}, packages),
-            )
-            for is_fused, (name, source) in enumerate(_graph_forms(graph, self.plan.shape))
-        )
+        tools = ("ORTQuantizer", "onnxruntime's quantiser with the same configuration")
+        variants = []
+        for tool, (name, source) in zip(tools, _graph_forms(graph, self.plan.shape), strict=True):
+            settings = {"is_fused": source.kind == "fused"}
+            artifact = Recipe("optimum-dynamic", settings, {"graph": source}, packages)
+            variants.append(Variant(f"{name}, {tool}", "onnxruntime", artifact))
         label = f"optimum-onnx dynamic INT8, {profile}"
-        return Candidate(f"ort-dynamic-{profile}", label, Group.OPTIMUM, profile, variants, self.checkpoint(task))
+        return Candidate(
+            f"ort-dynamic-{profile}", label, Group.OPTIMUM, profile, tuple(variants), self.checkpoint(task)
+        )
 
     def _static(self, task: Task, profile: str, graph: Recipe) -> Candidate:
         checkpoint = self.checkpoint(task)

@@ -107,8 +107,6 @@ def _run(**options: Any) -> tuple[str, ...]:
         click.echo(f"\n{task}, median ms\n")
         click.echo(times_table([row for row in results.rows if row.cell.task == task]))
     click.echo(f"\n{targets_table(results.targets)}\n")
-    for note in results.notes:
-        console.print(f"Note: {note}", markup=False)
     console.print(f"The whole report: {request.output / REPORT_FILE}", markup=False)
     return results.failures
 

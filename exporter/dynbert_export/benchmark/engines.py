@@ -1,4 +1,8 @@
-"""Opens a candidate's artifact in the way that its makers advise for one text at a time on one thread."""
+"""Opens a candidate's artifact in the way that its makers advise for one text at a time on one thread.
+
+Each engine's package is imported where it is opened: a process loads its own candidate's and no other, so that its
+memory is the candidate's.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import LengthConfig
 from dynbert_export.benchmark.arrays import Arrays
-from dynbert_export.benchmark.make_graphs import BUNDLE, GRAPH_FILE
-from dynbert_export.benchmark.make_models import load_transformers_model, task_arrays
-from dynbert_export.benchmark.make_peers import MODEL_FILE
-from dynbert_export.checkpoint import load_checkpoint, load_model
+from dynbert_export.benchmark.layout import BUNDLE, GRAPH_FILE, MODEL_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ENGINES", "Prepare", "Run"]
+__all__ = ["ENGINES", "Collect", "Prepare", "Run"]
 
 Run: TypeAlias = Callable[[Any], Any]
 """Runs one prepared feed; what is timed."""
@@ -82,6 +83,9 @@ def open_torch(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepare, Run
         As ``open_dynbert``.
     """
     import torch
+
+    from dynbert_export.benchmark.make_models import load_transformers_model, task_arrays
+    from dynbert_export.checkpoint import load_checkpoint, load_model
 
     torch.set_num_threads(1)
     arguments: dict[str, Any] = {"return_dict": True}

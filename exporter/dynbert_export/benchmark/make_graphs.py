@@ -12,18 +12,14 @@ from dynbert.cpu import int8_target
 from dynbert.manifest import Target
 from dynbert_export.api import export
 from dynbert_export.benchmark.arrays import write_arrays
-from dynbert_export.benchmark.make_models import INPUTS_FILE
+from dynbert_export.benchmark.layout import BUNDLE, GRAPH_FILE, INPUTS_FILE
 from dynbert_export.options import TargetOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["BUNDLE", "GRAPH_FILE", "make_bundle", "make_product"]
-
-BUNDLE = "bundle"
-"""Name of the bundle's folder inside its artifact."""
-GRAPH_FILE = "graph.onnx"
+__all__ = ["make_bundle", "make_product"]
 
 _TARGETS = {Target.AVX2: TargetOption.AVX2, Target.ARM64: TargetOption.ARM64, None: TargetOption.AVX2}
 _OPSET = 17

@@ -22,6 +22,7 @@ import numpy as np
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.benchmark.arrays import read_arrays, write_arrays
+from dynbert_export.benchmark.layout import INPUTS_FILE, OUTPUTS_FILE
 from dynbert_export.calibration import choose_samples, encode_packed, load_texts
 from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenizer
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from dynbert_export.feeds import Feed
 
 __all__ = [
-    "INPUTS_FILE",
-    "OUTPUTS_FILE",
     "copy_checkpoint",
     "load_transformers_model",
     "make_checkpoint",
@@ -40,9 +39,6 @@ __all__ = [
     "make_reference",
     "task_arrays",
 ]
-
-INPUTS_FILE = "inputs.npz"
-OUTPUTS_FILE = "outputs.npz"
 
 _FEEDS = 4
 """Inputs of a cell; bursts run them in turn."""

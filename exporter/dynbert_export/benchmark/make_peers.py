@@ -13,7 +13,7 @@ import onnx
 
 from dynbert.cpu import int8_target
 from dynbert.manifest import Target
-from dynbert_export.benchmark.make_graphs import BUNDLE, GRAPH_FILE
+from dynbert_export.benchmark.layout import BUNDLE, GRAPH_FILE, MODEL_FILE
 from dynbert_export.benchmark.make_models import load_transformers_model
 from dynbert_export.calibration import load_texts
 from dynbert_export.checkpoint import load_checkpoint, load_tokenizer
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from dynbert_export.feeds import Feed
 
-__all__ = ["MODEL_FILE", "make_fused", "make_openvino", "make_optimum_dynamic", "make_source", "make_stock_static"]
+__all__ = ["make_fused", "make_openvino", "make_optimum_dynamic", "make_source", "make_stock_static"]
 
-MODEL_FILE = "model.xml"
 _CALIBRATION_SAMPLES = 300
 """NNCF's default; the built-in texts give fewer, and then all are used."""
 

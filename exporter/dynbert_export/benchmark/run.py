@@ -14,6 +14,7 @@ from dynbert.manifest import FULL, Task
 from dynbert_export.benchmark.candidates import Candidate, Choices, Registry
 from dynbert_export.benchmark.environment import MAX_LOAD, choose_core, describe_environment, kept_off
 from dynbert_export.benchmark.floor import Product, count_macs, floor_ms, list_products
+from dynbert_export.benchmark.layout import INPUTS_FILE, OUTPUTS_FILE
 from dynbert_export.benchmark.options import BALANCED, FAST, FULL_PLAN, Cell, Group, Plan, Shape
 from dynbert_export.benchmark.plot import draw_plot
 from dynbert_export.benchmark.protocol import MeasureSpec
@@ -44,8 +45,6 @@ RESULTS_FILE = "results.json"
 REPORT_FILE = "report.md"
 PLOT_FILE = "plot.png"
 
-_INPUTS = "inputs.npz"
-_OUTPUTS = "outputs.npz"
 _PACKAGES = {Group.OPENVINO: ("openvino", "nncf")}
 """What a group needs that is not in the extra ``export``."""
 _FAIR_SHARES = (0.95, 1.05)
@@ -112,6 +111,9 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         rows += found
         rates |= found_rates
     floors = _find_floors(plan, rates)
+    for note in _note_shares(rows):
+        notes.append(note)
+        progress.note(note)
     results = Results(
         schema_version=SCHEMA_VERSION,
         is_quick=plan.is_quick,
@@ -126,7 +128,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         floors=floors,
         targets=judge_targets(rows, floors, is_quick=plan.is_quick),
         left_out=tuple(sorted(group.value for group in request.without)),
-        notes=(*notes, *_note_shares(rows)),
+        notes=tuple(notes),
     )
     write_results(request.output / RESULTS_FILE, results)
     (request.output / REPORT_FILE).write_text(write_markdown(results), encoding="utf-8")
@@ -173,8 +175,8 @@ class _Work:
     def _entry(self, candidate: Candidate, cell: Cell) -> Entry:
         name = f"{candidate.name}-{cell.task.value}-{cell.tokens}-{cell.batch}"
         try:
-            inputs = self.store.get(self.registry.inputs(cell)) / _INPUTS
-            reference = self.store.get(self.registry.reference(candidate, cell)) / _OUTPUTS
+            inputs = self.store.get(self.registry.inputs(cell)) / INPUTS_FILE
+            reference = self.store.get(self.registry.reference(candidate, cell)) / OUTPUTS_FILE
         except PreparationError as err:
             return Entry(name, tuple(Contender(item.name, None, str(err)) for item in candidate.variants), None)
         contenders = []
@@ -194,7 +196,7 @@ class _Work:
             artifact = self.store.get(product.recipe)
         except PreparationError as err:
             return Entry(name, (Contender(str(product), None, str(err)),), None)
-        spec = self._spec("onnxruntime", artifact, artifact / _INPUTS, f"{name}-0", {})
+        spec = self._spec("onnxruntime", artifact, artifact / INPUTS_FILE, f"{name}-0", {})
         return Entry(name, (Contender(str(product), spec),), None)
 
     def _spec(self, engine: str, artifact: Path, inputs: Path, name: str, options: Mapping[str, object]) -> MeasureSpec:
@@ -243,6 +245,7 @@ def _apply(request: Request) -> tuple[Plan, Choices]:
                 config.intermediate_size,
                 config.vocab_size,
             ),
+            base_line=replace(plan.base_line, vocabulary=max(plan.base_line.vocabulary, config.vocab_size)),
             cells=_cells_of_task(plan, checkpoint.task, checkpoint.max_length),
             balanced=_spread(plan.balanced, config.num_hidden_layers),
         )

@@ -46,10 +46,10 @@ def measure(spec: MeasureSpec, requests: TextIO, answers: TextIO) -> None:
     """
     if spec.core is not None:
         os.sched_setaffinity(0, {spec.core})
+    start = time.perf_counter()
     from dynbert_export.benchmark.arrays import read_arrays, write_arrays
     from dynbert_export.benchmark.engines import ENGINES
 
-    start = time.perf_counter()
     prepare, run, collect = ENGINES[spec.engine](Path(spec.artifact), spec.options)
     load_seconds = time.perf_counter() - start
     feeds = [prepare(feed) for feed in read_arrays(Path(spec.inputs))]

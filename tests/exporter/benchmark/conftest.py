@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from dynbert_export.benchmark.arrays import write_arrays
-from dynbert_export.benchmark.make_graphs import GRAPH_FILE
+from dynbert_export.benchmark.layout import GRAPH_FILE
 from dynbert_export.benchmark.protocol import MeasureSpec
 
 

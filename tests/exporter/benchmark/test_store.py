@@ -7,7 +7,7 @@ import pytest
 from dynbert_export.benchmark import store
 from dynbert_export.benchmark.arrays import compare, read_arrays
 from dynbert_export.benchmark.floor import Product
-from dynbert_export.benchmark.make_graphs import GRAPH_FILE
+from dynbert_export.benchmark.layout import GRAPH_FILE
 from dynbert_export.benchmark.store import PreparationError, Recipe, Store
 
 _PRODUCT = Product("int8", "tiny", 0, rows=4, inner=8, columns=16)
