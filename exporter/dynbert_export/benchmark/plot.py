@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import Task
@@ -17,7 +18,9 @@ __all__ = ["draw_plot"]
 
 _OURS = "tab:green"
 _PEERS = "tab:gray"
-_SIZE_INCHES = (14.0, 6.0)
+_COLOURS = (*(f"C{index}" for index in range(10)), "gold", "navy", "lime", "black", "tomato")
+"""As many as there are rows; a longer list starts again."""
+_SIZE_INCHES = (17.0, 6.0)
 _RESOLUTION = 120
 
 
@@ -60,12 +63,14 @@ def _draw_bars(axes: Any, rows: Sequence[Row], results: Results, longest: int) -
 
 
 def _draw_lines(axes: Any, rows: Sequence[Row]) -> None:
-    for label in dict.fromkeys(row.label for row in rows):
+    labels = list(dict.fromkeys(row.label for row in rows))
+    for label, colour in zip(labels, itertools.cycle(_COLOURS)):
         own = sorted((row for row in rows if row.label == label), key=lambda row: row.cell.tokens)
         style: dict[str, Any] = {"linewidth": 2.5, "marker": "o"} if own[0].is_ours else {"linewidth": 1, "marker": "."}
-        axes.plot([row.cell.tokens for row in own], [row.median_ms for row in own], label=label, **style)
+        times = [row.median_ms for row in own]
+        axes.plot([row.cell.tokens for row in own], times, label=label, color=colour, **style)
     axes.set_yscale("log")
     axes.set_xlabel("tokens")
     axes.set_ylabel("median ms")
     if rows:
-        axes.legend(fontsize="x-small")
+        axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

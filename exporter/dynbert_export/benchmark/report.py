@@ -147,7 +147,8 @@ def _settings_section(results: Results) -> str:
     fixed = {row.label: row.trials[0].settings for row in results.rows if len(row.trials) == 1 and not row.failure}
     lines = [f"- {label}: {settings}" for label, settings in fixed.items()]
     table = _table(["candidate", "input", "settings tried", "ms", "cosine", ""], body)
-    return "\n\n".join(["\n".join(lines), "Tried, and the best taken, in every cell:", table])
+    details = f"<details><summary>Tried, and the best taken, in every cell</summary>\n\n{table}\n\n</details>"
+    return "\n\n".join(["\n".join(lines), details])
 
 
 def _trial_cells(trial: Trial) -> list[str]:

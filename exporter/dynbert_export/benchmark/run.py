@@ -337,11 +337,19 @@ def _find_floors(plan: Plan, rates: Mapping[Product, ProductRate]) -> tuple[Floo
 def _note_shares(rows: Sequence[Row]) -> list[str]:
     """Say whose CPU time was not that of one thread with a core to itself."""
     least, most = _FAIR_SHARES
-    notes = []
-    for row in rows:
-        if row.cpu_share is not None and not least <= row.cpu_share <= most:
-            meaning = "more than one thread" if row.cpu_share > most else "another process had the core meanwhile"
-            notes.append(f"{row.label} ({row.cell}) used {row.cpu_share:.2f} s of CPU a second: {meaning}.")
+    shares = {f"{row.label} ({row.cell.task}, {row.cell})": row.cpu_share for row in rows if row.cpu_share is not None}
+    notes = [
+        f"{name} used {share:.2f} s of CPU a second: that is more than one thread."
+        for name, share in shares.items()
+        if share > most
+    ]
+    short = {name: share for name, share in shares.items() if share < least}
+    if short:
+        worst = min(short, key=lambda name: short[name])
+        notes.append(
+            f"Other processes had the core meanwhile in {len(short)} of {len(shares)} measurements; the worst off, "
+            f"{worst}, had it for {short[worst]:.0%} of its time. Run it again on a quiet machine."
+        )
     return notes
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from dynbert.errors import InputError
 from dynbert_export.benchmark.plot import draw_plot
 from dynbert_export.benchmark.report import times_table, write_markdown
 from dynbert_export.benchmark.results import Trial, Verdict, read_results, write_results
+from dynbert_export.benchmark.run import _note_shares
 from dynbert_export.benchmark.targets import TARGETS
 from tests.exporter.benchmark.results_helper import TC, make_results, make_row
 
@@ -125,3 +127,12 @@ def test_table_without_base_line_has_no_speeds():
 def test_plot_is_drawn(tmp_path):
     draw_plot(make_results(_rows()), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_contention_and_further_threads_are_noted():
+    rows = [replace(make_row("a", 64, 1.0), cpu_share=share) for share in (1.0, 0.6, 0.9, 2.0)]
+    rows = [replace(row, label=f"row {index}") for index, row in enumerate(rows)]
+    threads, contention = _note_shares(rows)
+    assert threads == "row 3 (question-answering, 64) used 2.00 s of CPU a second: that is more than one thread."
+    assert "in 2 of 4 measurements; the worst off, row 1 (question-answering, 64), had it for 60% of" in contention
+    assert _note_shares(rows[:1]) == []
