@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from dynbert_export.benchmark.results import Environment
+
 __all__ = ["BenchmarkProgress", "Request", "run_benchmark"]
 
 RESULTS_FILE = "results.json"
@@ -91,13 +93,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
     _check_packages(request.without)
     core = choose_core()
     environment = describe_environment(core)
-    notes = []
-    if environment.load_average and environment.load_average[0] > MAX_LOAD:
-        notes.append(
-            f"The load average was {environment.load_average[0]:.2f} at the start, on {environment.cores} usable "
-            "cores: other processes were at work. Ratios suffer less than times; run it again on a quiet machine."
-        )
-        progress.note(notes[-1])
+    notes = _note_load(environment)
     plan, choices = _apply(request)
     registry = Registry(plan, choices)
     folder = request.output / "processes"
@@ -111,9 +107,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         rows += found
         rates |= found_rates
     floors = _find_floors(plan, rates)
-    for note in _note_shares(rows):
-        notes.append(note)
-        progress.note(note)
+    notes += _note_shares(rows)
     results = Results(
         schema_version=SCHEMA_VERSION,
         is_quick=plan.is_quick,
@@ -130,6 +124,8 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         left_out=tuple(sorted(group.value for group in request.without)),
         notes=tuple(notes),
     )
+    for note in notes:
+        progress.note(note)
     write_results(request.output / RESULTS_FILE, results)
     (request.output / REPORT_FILE).write_text(write_markdown(results), encoding="utf-8")
     draw_plot(results, request.output / PLOT_FILE)
@@ -332,6 +328,16 @@ def _find_floors(plan: Plan, rates: Mapping[Product, ProductRate]) -> tuple[Floo
             ms = floor_ms(macs, 1e9 * peaks["int8"], 1e9 * peaks["fp32"])
             floors.append(FloorInfo(profile=profile, tokens=tokens, int8_macs=macs.int8, fp32_macs=macs.fp32, ms=ms))
     return tuple(floors)
+
+
+def _note_load(environment: Environment) -> list[str]:
+    """Say whether the machine was quiet before anything was done."""
+    load = environment.load_average[0] if environment.load_average else 0.0
+    note = (
+        f"The load average was {load:.2f} at the start, on {environment.cores} usable cores: other processes were at "
+        "work. Ratios suffer less than times; run it again on a quiet machine."
+    )
+    return [note] if load > MAX_LOAD else []
 
 
 def _note_shares(rows: Sequence[Row]) -> list[str]:

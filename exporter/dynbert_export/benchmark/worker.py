@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
 import logging
 import os
@@ -23,6 +24,20 @@ __all__ = ["main", "make", "measure"]
 _MIN_RUNS = 3
 _WARM_UP_SECONDS = 0.3
 _PSS_FILE = Path("/proc/self/smaps_rollup")
+_MAKERS = {
+    "checkpoint": ("make_models", "make_checkpoint"),
+    "given-checkpoint": ("make_models", "copy_checkpoint"),
+    "inputs": ("make_models", "make_inputs"),
+    "reference": ("make_models", "make_reference"),
+    "bundle": ("make_graphs", "make_bundle"),
+    "product": ("make_graphs", "make_product"),
+    "source": ("make_peers", "make_source"),
+    "fused": ("make_peers", "make_fused"),
+    "optimum-dynamic": ("make_peers", "make_optimum_dynamic"),
+    "stock-static": ("make_peers", "make_stock_static"),
+    "openvino": ("make_peers", "make_openvino"),
+}
+"""Kind of artifact -> module and function."""
 
 
 def make(spec: MakeSpec) -> None:
@@ -31,9 +46,8 @@ def make(spec: MakeSpec) -> None:
     Args:
         spec: What, from what, where.
     """
-    _makers()[spec.kind](
-        Path(spec.folder), spec.settings, {name: Path(folder) for name, folder in spec.sources.items()}
-    )
+    sources = {name: Path(folder) for name, folder in spec.sources.items()}
+    _find_maker(spec.kind)(Path(spec.folder), spec.settings, sources)
 
 
 def measure(spec: MeasureSpec, requests: TextIO, answers: TextIO) -> None:
@@ -90,23 +104,13 @@ def _answer(stream: TextIO, message: Ready | Burst) -> None:
     stream.flush()
 
 
-def _makers() -> dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, Path]], None]]:
-    """Return what makes each kind of artifact."""
-    from dynbert_export.benchmark import make_graphs, make_models, make_peers
-
-    return {
-        "checkpoint": make_models.make_checkpoint,
-        "given-checkpoint": make_models.copy_checkpoint,
-        "inputs": make_models.make_inputs,
-        "reference": make_models.make_reference,
-        "bundle": make_graphs.make_bundle,
-        "product": make_graphs.make_product,
-        "source": make_peers.make_source,
-        "fused": make_peers.make_fused,
-        "optimum-dynamic": make_peers.make_optimum_dynamic,
-        "stock-static": make_peers.make_stock_static,
-        "openvino": make_peers.make_openvino,
-    }
+def _find_maker(kind: str) -> Callable[[Path, Mapping[str, Any], Mapping[str, Path]], None]:
+    """Return what makes a kind of artifact; no other maker is imported."""
+    module, function = _MAKERS[kind]
+    maker: Callable[[Path, Mapping[str, Any], Mapping[str, Path]], None] = getattr(
+        importlib.import_module(f"dynbert_export.benchmark.{module}"), function
+    )
+    return maker
 
 
 def main() -> None:

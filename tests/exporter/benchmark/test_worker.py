@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from dynbert_export.benchmark.arrays import read_arrays
+from dynbert_export.benchmark.candidates import Choices, Registry
 from dynbert_export.benchmark.client import Worker, WorkerError
+from dynbert_export.benchmark.options import FULL_PLAN
 from dynbert_export.benchmark.protocol import Burst, Ready
-from dynbert_export.benchmark.worker import measure
+from dynbert_export.benchmark.worker import _MAKERS, _find_maker, measure
 
 
 def test_protocol_is_a_ready_then_a_burst_for_each_request(make_spec):
@@ -71,3 +73,21 @@ def test_what_packages_print_does_not_reach_the_protocol(make_spec, tmp_path):
     stored = json.loads((tmp_path / "toy-files.spec.json").read_text())
     assert stored == json.loads(msgspec.json.encode(spec))
     assert not (tmp_path / "toy-files.log").read_text()
+
+
+def test_every_kind_of_artifact_has_its_maker():
+    recipes = [recipe for cell in FULL_PLAN.cells for recipe in _recipes_of(Registry(FULL_PLAN), cell)]
+    recipes += _recipes_of(Registry(FULL_PLAN, Choices(model="m", model_digest="d")), FULL_PLAN.cells[0])
+    kinds = {"product"}
+    while recipes:
+        recipe = recipes.pop()
+        kinds.add(recipe.kind)
+        recipes += recipe.sources.values()
+    assert kinds == set(_MAKERS)
+    assert all(callable(_find_maker(kind)) for kind in kinds)
+
+
+def _recipes_of(registry, cell):
+    candidates = registry.candidates(cell)
+    artifacts = [variant.artifact for candidate in candidates for variant in candidate.variants]
+    return [registry.inputs(cell), registry.reference(candidates[0], cell), *artifacts]
