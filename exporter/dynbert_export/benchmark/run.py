@@ -93,7 +93,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
     _check_packages(request.without)
     core = choose_core()
     environment = describe_environment(core)
-    notes = _note_load(environment)
+    notes = _tell(progress, _note_load(environment))
     plan, choices = _apply(request)
     registry = Registry(plan, choices)
     folder = request.output / "processes"
@@ -107,7 +107,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         rows += found
         rates |= found_rates
     floors = _find_floors(plan, rates)
-    notes += _note_shares(rows)
+    notes += _tell(progress, _note_shares(rows))
     results = Results(
         schema_version=SCHEMA_VERSION,
         is_quick=plan.is_quick,
@@ -124,8 +124,6 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         left_out=tuple(sorted(group.value for group in request.without)),
         notes=tuple(notes),
     )
-    for note in notes:
-        progress.note(note)
     write_results(request.output / RESULTS_FILE, results)
     (request.output / REPORT_FILE).write_text(write_markdown(results), encoding="utf-8")
     draw_plot(results, request.output / PLOT_FILE)
@@ -328,6 +326,12 @@ def _find_floors(plan: Plan, rates: Mapping[Product, ProductRate]) -> tuple[Floo
             ms = floor_ms(macs, 1e9 * peaks["int8"], 1e9 * peaks["fp32"])
             floors.append(FloorInfo(profile=profile, tokens=tokens, int8_macs=macs.int8, fp32_macs=macs.fp32, ms=ms))
     return tuple(floors)
+
+
+def _tell(progress: BenchmarkProgress, notes: list[str]) -> list[str]:
+    for note in notes:
+        progress.note(note)
+    return notes
 
 
 def _note_load(environment: Environment) -> list[str]:
