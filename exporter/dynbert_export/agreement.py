@@ -4,34 +4,56 @@ Answers are compared rather than numbers, because answers are what a user gets; 
 equal. A choice (a label, the ends of a span) that differs counts by how likely the reference finds it next to its own:
 next to nothing where the reference was sure, nearly 1 where both were all but equally likely and which one is chosen
 says nothing about quality.
+
+Multiple choice is judged by inputs that stand next to each other: each is scored alone, so any four can compete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynbert.inputs import ATTENTION_MASK
-from dynbert.manifest import Pooling, Task
+from dynbert.errors import InputError
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
 from dynbert.tasks.feature_extraction import pool
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dynbert.manifest import Pooling, Task
     from dynbert_export.feeds import Feed
 
-__all__ = ["METRICS", "Outputs", "measure_agreement"]
+__all__ = ["Outputs", "compared_part", "measure_agreement"]
 
 Outputs = Mapping[str, NDArray[Any]]
 """A graph's outputs by name."""
 
-METRICS = {
-    Task.QUESTION_ANSWERING: "span_agreement",
-    Task.TEXT_CLASSIFICATION: "label_agreement",
-    Task.FEATURE_EXTRACTION: "cosine",
-}
-"""Task -> what is measured."""
+_CHOICES = 4
+"""Inputs of multiple choice that compete."""
+
+
+def compared_part(task: Task, outputs: Outputs, feed: Feed, *, mask_token_id: int | None) -> Outputs:
+    """Return of a graph's outputs what is compared, a copy: scores of a whole vocabulary are too many to keep.
+
+    Args:
+        task: What the graph computes.
+        outputs: Of the graph.
+        feed: What it ran on.
+        mask_token_id: The id that asks for a token; None for the tasks that foretell none.
+
+    Returns:
+        The outputs. Scores of the vocabulary are those at masks alone, ``[masks, vocabulary]``.
+    """
+    if not HEADS[task].has_vocabulary:
+        return outputs
+    is_masked = feed[INPUT_IDS] == mask_token_id
+    has_positions = {name: array.ndim > is_masked.ndim for name, array in outputs.items()}
+    return {name: array[is_masked] if has_positions[name] else array for name, array in outputs.items()}
 
 
 def measure_agreement(
@@ -47,37 +69,93 @@ def measure_agreement(
 
     Args:
         task: What the graphs compute.
-        reference: Outputs of the reference for each feed.
-        outputs: Outputs of the graph for each feed.
+        reference: Outputs of the reference for each feed, as from ``compared_part``.
+        outputs: Outputs of the graph for each feed, as from ``compared_part``.
         feeds: What both ran on.
         pooling: Feature extraction: how embeddings are made.
         problem_type: Text classification: decides what a label is.
 
     Returns:
-        The mean cosine of embeddings, or the mean agreement of labels or answer spans, in [0, 1]. NaN, which no gate
-        lets pass, where the graph gave numbers that are not finite: the highest of them would be taken for a choice.
+        The mean cosine of embeddings, or the mean agreement of labels, of answer spans, of the labels of tokens, of the
+        tokens behind masks, of choices, or of both heads of pretraining; in [0, 1]. NaN, which no gate lets pass,
+        where the graph gave numbers that are not finite: the highest of them would be taken for a choice.
     """
     if not all(np.isfinite(array).all() for item in outputs for array in item.values()):
         return float("nan")
-    if task is Task.FEATURE_EXTRACTION and pooling is not None:
-        scores = [
-            _cosines(
-                pool(wanted["last_hidden_state"], feed[ATTENTION_MASK], pooling),
-                pool(got["last_hidden_state"], feed[ATTENTION_MASK], pooling),
-            )
-            for wanted, got, feed in zip(reference, outputs, feeds, strict=True)
+    compared = _Compared(reference, outputs, feeds, pooling, problem_type)
+    return float(_MEASURES[HEADS[task].metric](compared).astype(np.float64).mean())
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The arguments of ``measure_agreement``."""
+
+    reference: Sequence[Outputs]
+    outputs: Sequence[Outputs]
+    feeds: Sequence[Feed]
+    pooling: Pooling | None
+    problem_type: str | None
+
+    def join(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return an output of the reference and of the graph, the rows of all feeds together."""
+        wanted = np.concatenate([item[name] for item in self.reference])
+        return wanted, np.concatenate([item[name] for item in self.outputs])
+
+    def by_feed(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]]:
+        """Yield for each feed an output of the reference, that of the graph, and the attention mask."""
+        for wanted, got, feed in zip(self.reference, self.outputs, self.feeds, strict=True):
+            yield wanted[name], got[name], feed[ATTENTION_MASK]
+
+
+def _compare_embeddings(compared: _Compared) -> NDArray[Any]:
+    if compared.pooling is None:
+        raise InputError("pooling must be given for feature-extraction, got None.")
+    pooling = compared.pooling
+    return np.concatenate(
+        [
+            _cosines(pool(wanted, mask, pooling), pool(got, mask, pooling))
+            for wanted, got, mask in compared.by_feed("last_hidden_state")
         ]
-    elif task is Task.QUESTION_ANSWERING:
-        scores = [
-            _relative_likelihood(wanted["start_logits"], got["start_logits"], feed[ATTENTION_MASK])
-            * _relative_likelihood(wanted["end_logits"], got["end_logits"], feed[ATTENTION_MASK])
-            for wanted, got, feed in zip(reference, outputs, feeds, strict=True)
+    )
+
+
+def _compare_spans(compared: _Compared) -> NDArray[Any]:
+    starts, ends = (
+        np.concatenate([_relative_likelihood(*item) for item in compared.by_feed(name)])
+        for name in ("start_logits", "end_logits")
+    )
+    agreement: NDArray[Any] = starts * ends
+    return agreement
+
+
+def _compare_labels(compared: _Compared) -> NDArray[Any]:
+    return _LABEL_MEASURES[compared.problem_type or "single_label_classification"](*compared.join("logits"))
+
+
+def _compare_tokens(compared: _Compared) -> NDArray[Any]:
+    """Return the agreement of every token's label; padding has none."""
+    return np.concatenate(
+        [_relative_likelihood(wanted[mask == 1], got[mask == 1]) for wanted, got, mask in compared.by_feed("logits")]
+    )
+
+
+def _compare_choices(compared: _Compared) -> NDArray[Any]:
+    """Return the agreement of choices between inputs that follow each other: fours, the last ones up to seven."""
+    wanted, got = (scores.reshape(1, -1) for scores in compared.join("logits"))
+    rounds = max(wanted.size // _CHOICES, 1)
+    starts = [_CHOICES * number for number in range(1, rounds)]
+    return np.concatenate(
+        [
+            _relative_likelihood(*both)
+            for both in zip(np.split(wanted, starts, axis=1), np.split(got, starts, axis=1), strict=True)
         ]
-    else:
-        wanted = np.concatenate([item["logits"] for item in reference])
-        got = np.concatenate([item["logits"] for item in outputs])
-        scores = [_LABEL_MEASURES[problem_type or "single_label_classification"](wanted, got)]
-    return float(np.concatenate(scores).astype(np.float64).mean())
+    )
+
+
+def _compare_pretraining(compared: _Compared) -> NDArray[Any]:
+    """Return the mean of both heads' agreements, ``[1]``: there are more masks than pairs of sentences."""
+    heads = (compared.join(name) for name in ("prediction_logits", "seq_relationship_logits"))
+    return np.array([np.mean([_relative_likelihood(*both).mean() for both in heads])])
 
 
 def _cosines(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[Any]:
@@ -118,3 +196,14 @@ _LABEL_MEASURES: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]]
     "multi_label_classification": _label_set_likelihood,
     "regression": _closeness,
 }
+
+_MEASURES: dict[str, Callable[[_Compared], NDArray[Any]]] = {
+    "cosine": _compare_embeddings,
+    "span_agreement": _compare_spans,
+    "label_agreement": _compare_labels,
+    "token_agreement": _compare_tokens,
+    "mask_agreement": _compare_labels,
+    "choice_agreement": _compare_choices,
+    "pretraining_agreement": _compare_pretraining,
+}
+"""``Head.metric`` -> what measures it."""

@@ -27,7 +27,7 @@ class ExportOptions(TypedDict, total=False):
     max_length: int | None
     quantize: str
     precision: str
-    target: str
+    target: str | Sequence[str]
     smooth_quant_alpha: float
     calibration: str | Path | None
     calibration_samples: int

@@ -12,7 +12,12 @@ Formats, by the ending of the file; all UTF-8, with or without a byte order mark
 The texts in ``data`` ship with the exporter; they were written for this and are given away under CC0.
 
 Question answering needs pairs. For feature extraction the two halves of a pair are two samples, because embeddings are
-made of single texts.
+made of single texts. Next-sentence prediction, pretraining and multiple choice have two texts too, but any two do: a
+file of pairs is taken as it is, single texts (the ones that ship, too) are paired with their successors, the last with
+the first. A text is then the first half of one pair and the second half of another.
+
+Models that foretell masked tokens see masks as they did in training: about 15 % of the tokens of every input, chosen by
+the seed, become the mask token.
 """
 
 from __future__ import annotations
@@ -27,14 +32,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.manifest import Task
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
 from dynbert_export.errors import CalibrationError
+from dynbert_export.tasks import HEADS, Pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
+
+    from dynbert.manifest import Task
 
 __all__ = [
     "CalibrationTexts",
@@ -43,11 +51,13 @@ __all__ = [
     "encode_packed",
     "encode_padded",
     "load_texts",
+    "mask_tokens",
 ]
 
 _TEXT_KEYS = ("text", "sentence", "sentence1", "question", "premise", "query")
 _PAIR_KEYS = ("text_pair", "sentence2", "context", "hypothesis", "passage")
 _MAX_FILE_BYTES = 256 << 20
+_MASKED_SHARE = 0.15
 _DATA_FOLDER = Path(__file__).parent / "data"
 
 
@@ -80,14 +90,14 @@ def load_texts(path: Path | None, task: Task) -> CalibrationTexts:
         task: Decides whether samples are texts or pairs.
 
     Returns:
-        All usable samples, in the file's order, each once.
+        All usable samples, in the file's order, each once; pairs where the task needs them.
 
     Raises:
         CalibrationError: If the file is missing, unreadable, too large, of an unknown ending, no UTF-8 text, broken,
             or has no usable sample.
     """
     if path is None:
-        name = "calibration_qa.jsonl" if task is Task.QUESTION_ANSWERING else "calibration.txt"
+        name = "calibration_qa.jsonl" if HEADS[task].pairs is Pairs.QUESTIONS else "calibration.txt"
         samples = _read_samples(_DATA_FOLDER / name, task)
         notice = (
             "Calibrated on general English texts that ship with the exporter. For the best INT8 accuracy pass texts of "
@@ -171,6 +181,31 @@ def encode_packed(
     return [_stack([encoding]) for encoding in pack(samples, backend, room)]
 
 
+def mask_tokens(
+    rows: Mapping[str, NDArray[np.int64]], tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Put the mask token in place of about 15 % of the tokens that are not special, and of one a row at least.
+
+    Args:
+        rows: int64 arrays ``[rows, tokens]``; not changed.
+        tokenizer: Says which ids are special; must have a mask token.
+        seed: Equal seeds mask equal tokens.
+
+    Returns:
+        The same arrays, with other ``input_ids``. A row of special tokens alone has one of these masked.
+    """
+    generator = np.random.default_rng(seed)
+    ids = rows[INPUT_IDS].copy()
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    for row, mask in zip(ids, rows[ATTENTION_MASK], strict=True):
+        valid = np.flatnonzero(mask)
+        tokens = valid[~np.isin(row[valid], list(special))]
+        candidates = tokens if tokens.size else valid
+        count = max(1, round(_MASKED_SHARE * candidates.size))
+        row[generator.choice(candidates, size=count, replace=False)] = tokenizer.mask_token_id
+    return {**rows, INPUT_IDS: ids}
+
+
 def _read_samples(path: Path, task: Task) -> tuple[Sample, ...]:
     """Return the usable samples of a file, each once; the rows of the file are checked against the task."""
     read = _READERS.get(path.suffix.lower())
@@ -179,13 +214,14 @@ def _read_samples(path: Path, task: Task) -> tuple[Sample, ...]:
             f"Calibration file must end in {', '.join(_READERS)}, got {path}. Rename or convert the file."
         )
     samples: dict[Sample, None] = {}  # a set that keeps the order; SQuAD asks many questions about one context
-    needs_pairs = task is Task.QUESTION_ANSWERING
+    pairs = HEADS[task].pairs
+    needs_pairs = pairs is Pairs.QUESTIONS
     try:
         for where, sample in read(_read_text(path), needs_pairs):
             text, pair = sample.text.strip(), (sample.pair or "").strip()
             if needs_pairs and text and not pair:
                 raise _RowError(where, "pairs of question and context for question-answering")  # noqa: TRY301  (joins the reader's own)
-            if task is Task.FEATURE_EXTRACTION:
+            if pairs is Pairs.SPLIT:
                 samples.update((Sample(half), None) for half in (text, pair) if half)
             elif text:
                 samples[Sample(text, pair or None)] = None
@@ -197,7 +233,17 @@ def _read_samples(path: Path, task: Task) -> tuple[Sample, ...]:
         raise CalibrationError(f"Calibration file must hold only single texts or only pairs, got both in {path}.")
     if not samples:
         raise CalibrationError(f"Calibration file must have at least one text, got none in {path}.")
-    return tuple(samples)
+    return _pair_with_successors(tuple(samples)) if pairs is Pairs.SENTENCES else tuple(samples)
+
+
+def _pair_with_successors(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """Return single texts as pairs; pairs stay as they are."""
+    if samples[0].pair is not None:
+        return samples
+    return tuple(
+        Sample(sample.text, successor.text)
+        for sample, successor in zip(samples, (*samples[1:], samples[0]), strict=True)
+    )
 
 
 def _read_text(path: Path) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME, GraphEntry, Manifest, Precision, Task
+from dynbert.manifest import ANYTIME, GraphEntry, Manifest, Precision
+from dynbert_export.tasks import HEADS
 
 __all__ = ["write_card"]
 
-_CALLS = {
-    Task.QUESTION_ANSWERING: 'model(question="Who wrote it?", context="...", profile="{profile}")',
-    Task.TEXT_CLASSIFICATION: 'model("A text.", profile="{profile}")',
-    Task.FEATURE_EXTRACTION: 'model.encode(["A text.", "Another one."], profile="{profile}")',
-}
 
-
-def write_card(manifest: Manifest) -> str:
+def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
     """Return the card as Markdown: what the bundle is, how to call it, and its table.
 
     Args:
         manifest: The bundle's.
+        mask_token: What the tokenizer takes for a masked word; None where it has none.
 
     Returns:
         The text of ``README.md``.
@@ -40,7 +36,7 @@ def write_card(manifest: Manifest) -> str:
             "import dynbert",
             "",
             'model = dynbert.load("path/to/this/folder")',
-            _CALLS[model.task].format(profile=example),
+            HEADS[model.task].call.format(profile=example, mask=mask_token),
             "```",
             "",
             *rows,

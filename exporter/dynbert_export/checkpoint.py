@@ -22,6 +22,7 @@ from dynbert_export.errors import CheckpointError
 from dynbert_export.options import TaskOption
 from dynbert_export.recipe import MIN_INPUT_TOKENS
 from dynbert_export.source import find_checkpoint, read_json_object
+from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task
 from dynbert_export.weights import check_weights, find_weights, load_weights
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ __all__ = ["Checkpoint", "load_checkpoint", "load_model", "load_tokenizer", "sav
 
 TOKENIZER_FILE = "tokenizer.json"
 
-_ARCHITECTURES = {
-    Task.QUESTION_ANSWERING: "BertForQuestionAnswering",
-    Task.TEXT_CLASSIFICATION: "BertForSequenceClassification",
-    Task.FEATURE_EXTRACTION: "BertModel",
-}
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -72,7 +68,7 @@ class Checkpoint:
     architecture: str
     """Class name of what is exported, e.g. ``BertForQuestionAnswering``."""
     labels: tuple[str, ...]
-    """Names of the classes by index; text classification only."""
+    """Names of the classes by index, of a text or of a token; empty for the other tasks."""
     problem_type: str | None
     """``single_label_classification``, ``multi_label_classification`` or ``regression``; text classification only."""
     max_length: int
@@ -112,10 +108,11 @@ def load_checkpoint(
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
         files = None
-    if chosen is Task.QUESTION_ANSWERING and config.type_vocab_size < 2:
+    head = HEADS[chosen]
+    if head.pairs.is_required and config.type_vocab_size < 2:
         raise CheckpointError(
-            f"type_vocab_size must be at least 2 for question-answering, got {config.type_vocab_size} in config.json: "
-            "the tokenizer gives the context type 1. Export it with --task feature-extraction."
+            f"type_vocab_size must be at least 2 for {chosen.value}, got {config.type_vocab_size} in config.json: "
+            "the tokenizer gives the second text type 1. Export it with --task feature-extraction."
         )
     if not (folder / TOKENIZER_FILE).is_file() and not (folder / "vocab.txt").is_file():
         raise CheckpointError(
@@ -123,20 +120,19 @@ def load_checkpoint(
             "Save the tokenizer beside the model with save_pretrained."
         )
     check_weights(find_weights(folder), _build_model(config, chosen, device="meta"))
-    is_classifier = chosen is Task.TEXT_CLASSIFICATION
     return Checkpoint(
         folder=folder,
         name=source.name,
         revision=source.revision,
         config=config,
         task=chosen,
-        architecture=_ARCHITECTURES[chosen],
-        labels=_list_labels(config) if is_classifier else (),
-        problem_type=_find_problem_type(config) if is_classifier else None,
+        architecture=head.architecture,
+        labels=_list_labels(config) if head.has_labels else (),
+        problem_type=_find_problem_type(config) if chosen is Task.TEXT_CLASSIFICATION else None,
         max_length=_choose_max_length(max_length, folder, config, files),
         pooling=_choose_pooling(chosen, files),
         lowercase=files is not None and files.lowercase,
-        notes=_write_notes(chosen, files),
+        notes=_write_notes(chosen, config, files),
     )
 
 
@@ -168,7 +164,8 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
         The tokenizer.
 
     Raises:
-        CheckpointError: If it is broken, has no fast form, or has ids that the model has not.
+        CheckpointError: If it is broken, has no fast form, has ids that the model has not, or has no mask token where
+            the task is to foretell masked ones.
     """
     from tokenizers import normalizers
     from transformers import AutoTokenizer
@@ -184,6 +181,11 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
         raise CheckpointError(
             f"A tokenizer must have a fast form, got {type(tokenizer).__name__} in {folder}. "
             f"Add a {TOKENIZER_FILE} to the checkpoint."
+        )
+    if HEADS[checkpoint.task].has_vocabulary and not _has_mask_token(tokenizer, folder):
+        raise CheckpointError(
+            f"A tokenizer must have a mask token for {checkpoint.task.value}, got none in {folder}. "
+            "Get the tokenizer that the model was trained with."
         )
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= checkpoint.config.vocab_size:
@@ -229,7 +231,7 @@ def _read_config(path: Path) -> BertConfig:
     if values.get("model_type") != "bert":
         raise CheckpointError(
             f"Model must be a BERT, got model_type {values.get('model_type')!r} in {path}. "
-            f"Supported are {', '.join(_ARCHITECTURES.values())} and any BERT as feature-extraction."
+            f"Supported are {', '.join(ARCHITECTURES)} and any BERT as feature-extraction."
         )
     for key, remedy in _UNSUPPORTED.items():
         if values.get(key):
@@ -277,6 +279,18 @@ def _find_config_faults(config: BertConfig) -> list[str]:
     return faults
 
 
+def _has_mask_token(tokenizer: PreTrainedTokenizerFast, folder: Path) -> bool:
+    """Return whether a tokenizer's files have its mask token; transformers appends one that they lack, untrained."""
+    from tokenizers import Tokenizer
+
+    path = folder / TOKENIZER_FILE
+    if path.is_file():
+        known = Tokenizer.from_file(str(path)).get_vocab()
+    else:
+        known = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    return tokenizer.mask_token in known
+
+
 def _list_labels(config: BertConfig) -> tuple[str, ...]:
     """Return the names of the classes by index."""
     return tuple(str(label) for _, label in sorted((config.id2label or {}).items()))
@@ -292,47 +306,34 @@ def _find_architecture(config: BertConfig) -> str | None:
     return str(architectures[0]) if isinstance(architectures, list) and architectures else None
 
 
-def _infer_task(architecture: str) -> str | None:
-    """Return the name that Hugging Face's tools have for what an architecture does; None where they have none."""
-    import transformers
-    from optimum.exporters.tasks import TasksManager
-
-    model_class = getattr(transformers, architecture, None) if architecture.startswith("Bert") else None
-    if model_class is None:
-        return None
-    try:
-        return str(TasksManager.infer_task_from_model(model_class))
-    except ValueError:  # classes such as BertForPreTraining, which no task has
-        return None
-
-
 def _may_embed(task: TaskOption, config: BertConfig) -> bool:
-    """Return whether the export could be one of embeddings, so that sentence-transformers' files matter."""
-    heads = (_ARCHITECTURES[Task.QUESTION_ANSWERING], _ARCHITECTURES[Task.TEXT_CLASSIFICATION])
-    return task is TaskOption.FEATURE_EXTRACTION or (
-        task is TaskOption.AUTO and _find_architecture(config) not in heads
-    )
+    """Return whether the export could be one of embeddings, so that sentence-transformers' files matter.
+
+    Many an encoder of embeddings was saved with the heads of its pretraining. No other head stands beside such files.
+    """
+    if task is not TaskOption.AUTO:
+        return task is TaskOption.FEATURE_EXTRACTION
+    found = find_task(_find_architecture(config))
+    return found is None or found is Task.FEATURE_EXTRACTION or HEADS[found].has_vocabulary
 
 
 def _choose_task(option: TaskOption, config: BertConfig, files: EmbeddingFiles | None) -> Task:
     """Return the task; a head is never exported as something that it was not trained for."""
     architecture = _find_architecture(config)
-    inferred = _infer_task(architecture) if architecture else None
     if option is TaskOption.AUTO:
-        if files is not None:
-            return Task.FEATURE_EXTRACTION
-        if inferred not in {task.value for task in Task}:
+        found = Task.FEATURE_EXTRACTION if files is not None else find_task(architecture)
+        if found is None:
             raise CheckpointError(
-                f"Architecture must be one of {', '.join(_ARCHITECTURES.values())}, got {architecture or 'none'} in "
+                f"Architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture or 'none'} in "
                 "config.json. Pass --task feature-extraction to export its token states"
                 + ("." if architecture else ", or the task that it was trained for.")
             )
-        return Task(inferred)
+        return found
     chosen = Task(option.value)
-    if chosen is not Task.FEATURE_EXTRACTION and architecture and inferred != chosen.value:
+    if chosen is not Task.FEATURE_EXTRACTION and architecture and architecture not in HEADS[chosen].sources:
         raise CheckpointError(
-            f"Architecture for {chosen.value} must be {_ARCHITECTURES[chosen]}, got {architecture} in config.json. "
-            "Fine-tune the model for the task, or export it with --task feature-extraction."
+            f"Architecture for {chosen.value} must be {' or '.join(HEADS[chosen].sources)}, got {architecture} in "
+            "config.json. Fine-tune the model for the task, or export it with --task feature-extraction."
         )
     return chosen
 
@@ -348,7 +349,7 @@ def _build_model(config: BertConfig, task: Task, *, device: str) -> PreTrainedMo
         with torch.device(device):
             if task is Task.FEATURE_EXTRACTION:
                 return modeling.BertModel(settings, add_pooling_layer=False)
-            model: PreTrainedModel = getattr(modeling, _ARCHITECTURES[task])(settings)
+            model: PreTrainedModel = getattr(modeling, HEADS[task].architecture)(settings)
             return model
     except DynbertError as err:  # such as a length_config in config.json that breaks a rule
         raise CheckpointError(f"config.json must describe a model that can be built, got: {err}") from err
@@ -388,11 +389,18 @@ def _choose_pooling(task: Task, files: EmbeddingFiles | None) -> Pooling | None:
     return files.pooling if files is not None else Pooling(mode=PoolingMode.MEAN, normalize=False)
 
 
-def _write_notes(task: Task, files: EmbeddingFiles | None) -> tuple[str, ...]:
+def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -> tuple[str, ...]:
     """Return what the caller should be told."""
+    notes = []
     if task is Task.FEATURE_EXTRACTION and files is None:
-        return ("The checkpoint has no sentence-transformers files: embeddings are mean pooled and not normalised.",)
+        notes.append(
+            "The checkpoint has no sentence-transformers files: embeddings are mean pooled and not normalised."
+        )
     if files is not None and files.default_prompt is not None:
         prompt = files.default_prompt
-        return (f"sentence-transformers puts {prompt!r} before every text of this model. A bundle does not: add it.",)
-    return ()
+        notes.append(
+            f"sentence-transformers puts {prompt!r} before every text of this model. A bundle does not: add it."
+        )
+    if getattr(config, "count_padded_queries", False):
+        notes.append("config.json sets count_padded_queries: which tokens are dropped then depends on padding.")
+    return tuple(notes)

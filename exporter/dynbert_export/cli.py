@@ -67,8 +67,11 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(
     "--target",
+    "targets",
     type=_choice(TargetOption),
-    help="Instruction set that INT8 ranges are chosen for; auto writes for VNNI and AMX.",
+    multiple=True,
+    help="Instruction set that INT8 ranges are chosen for; auto writes for VNNI and AMX. Repeatable: the runtime then "
+    "takes what suits its CPU.",
 )
 @click.option("--precision", type=_choice(PrecisionOption), help="Which graphs the bundle holds.")
 @click.option("--max-length", type=int, metavar="TOKENS", help="Longest input; default: what the checkpoint says.")
@@ -80,7 +83,15 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(dynbert.__version__, prog_name="dynbert-export")
-def main(*, recipe: str | None, quiet: bool, debug: bool, profiles: tuple[str, ...], **options: Any) -> None:
+def main(
+    *,
+    recipe: str | None,
+    quiet: bool,
+    debug: bool,
+    profiles: tuple[str, ...],
+    targets: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Export a BERT checkpoint to a bundle of ONNX graphs, one per length config, for the dynbert runtime.
 
     The profile "full" (drops nothing) and the graph "anytime" (takes the lengths as an input) are always made.
@@ -88,6 +99,8 @@ def main(*, recipe: str | None, quiet: bool, debug: bool, profiles: tuple[str, .
     overrides = {name: value for name, value in options.items() if value is not None}
     if profiles:
         overrides["profiles"] = list(profiles)
+    if targets:
+        overrides["target"] = list(targets)
     with _reported_errors(debug=debug), _terminated_like_interrupted():
         config = _read_config(recipe, overrides)
         _run(config, quiet=quiet)

@@ -13,11 +13,11 @@ from dynbert.cpu import cpu_name
 from dynbert.manifest import (
     SCHEMA_VERSION,
     GraphEntry,
+    Invariance,
     Latency,
     Manifest,
     ModelInfo,
     Parity,
-    Precision,
     Probe,
     ProfileEntry,
     Quality,
@@ -28,11 +28,13 @@ from dynbert_export.card import write_card
 from dynbert_export.checkpoint import save_tokenizer
 from dynbert_export.evaluate import graph_feed
 from dynbert_export.job import published_graphs
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from dynbert_export.checkpoint import Checkpoint
     from dynbert_export.job import Graphs, Job
 
 __all__ = ["Findings", "describe_bundle", "describe_model", "write_companions"]
@@ -41,6 +43,8 @@ _CARD_FILE = "README.md"
 _CONFIG_FILE = "config.json"
 _PROBE_FILE = "probe.npz"
 _PROBE_TOKENS = 32
+_MAX_PROBE_BYTES = 1 << 20
+"""Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
 _MINIMUM_RUNTIME = "0.1.0"
 """First version that reads ``SCHEMA_VERSION``."""
 _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
@@ -56,7 +60,8 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     bundle = job.staging.bundle
     save_tokenizer(job.tokenizer, bundle)
     job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
-    first = {name: array[:1, :_PROBE_TOKENS] for name, array in job.texts.calibration[0].items()}
+    tokens = _count_probe_tokens(job.checkpoint)
+    first = {name: array[:1, ..., :tokens] for name, array in job.texts.calibration[0].items()}
     arrays = {f"input.{name}": array for name, array in first.items()}
     for variant, _, path in published_graphs(job, graphs):
         session = open_session(path, threads=1)
@@ -67,6 +72,14 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     np.savez(bundle / _PROBE_FILE, **arrays)
 
 
+def _count_probe_tokens(checkpoint: Checkpoint) -> int:
+    """Return how many tokens the probe has."""
+    if not HEADS[checkpoint.task].has_vocabulary:
+        return _PROBE_TOKENS
+    vocab_size: int = checkpoint.config.vocab_size
+    return min(_PROBE_TOKENS, max(1, _MAX_PROBE_BYTES // (4 * vocab_size)))
+
+
 @dataclass(frozen=True)
 class Findings:
     """What was measured, by the file of the graph."""
@@ -74,6 +87,7 @@ class Findings:
     parities: Mapping[Path, Parity]
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
+    invariances: Mapping[Path, Invariance]
 
 
 def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
@@ -88,18 +102,19 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         The manifest; to be written last.
     """
     entries = []
-    for variant, precision, path in published_graphs(job, graphs):
+    for variant, graph_set, path in published_graphs(job, graphs):
         entry = file_entry(path)
         entries.append(
             GraphEntry(
                 profile=variant.name,
-                precision=precision,
-                target=job.target if precision is Precision.INT8 else None,
+                precision=graph_set.precision,
+                target=graph_set.target,
                 file=entry.file,
                 sha256=entry.sha256,
                 bytes=entry.bytes,
                 parity=findings.parities[path],
                 quality=findings.qualities.get(path),
+                invariance=findings.invariances.get(path),
                 latency=findings.latencies[path],
             )
         )
@@ -118,7 +133,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         probe=Probe(file=_PROBE_FILE),
     )
     bundle = job.staging.bundle
-    (bundle / _CARD_FILE).write_text(write_card(manifest), encoding="utf-8")
+    (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")
     others = sorted(path for path in bundle.iterdir() if path.name not in {entry.file for entry in entries})
     return msgspec.structs.replace(manifest, files=tuple(file_entry(path) for path in others))
 
@@ -147,4 +162,5 @@ def describe_model(job: Job) -> ModelInfo:
         labels=checkpoint.labels,
         problem_type=checkpoint.problem_type,
         pooling=checkpoint.pooling,
+        mask_token_id=job.mask_token_id,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ import numpy as np
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
 from dynbert.manifest import Parity, Precision, Quality
 from dynbert.session import open_session
-from dynbert_export.agreement import METRICS, measure_agreement
+from dynbert_export.agreement import compared_part, measure_agreement
 from dynbert_export.errors import GateError
 from dynbert_export.graph.names import LENGTH_INPUT
+from dynbert_export.tasks import HEADS
+from dynbert_export.variants import FP32_SET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from dynbert.lengths import LengthConfig
@@ -31,7 +34,7 @@ def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[st
 
     Args:
         session: An open graph.
-        feed: int64 arrays ``[batch, tokens]``.
+        feed: int64 arrays, as from ``arrange_rows``.
         config: Length config of an anytime graph.
 
     Returns:
@@ -40,27 +43,37 @@ def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[st
     names = {value.name for value in session.get_inputs()}
     taken: dict[str, Any] = {name: array for name, array in feed.items() if name in names}
     if config is not None and LENGTH_INPUT in names:
-        taken[LENGTH_INPUT] = np.array(config.resolve(feed[INPUT_IDS].shape[1]), dtype=np.int64)
+        taken[LENGTH_INPUT] = np.array(config.resolve(feed[INPUT_IDS].shape[-1]), dtype=np.int64)
     return taken
 
 
 def run_graph(
-    path: Path, feeds: Sequence[Feed], *, config: LengthConfig | None = None, threads: int | None = None
+    path: Path,
+    feeds: Sequence[Feed],
+    *,
+    config: LengthConfig | None = None,
+    threads: int | None = None,
+    keep: Callable[[Outputs, Feed], Outputs] | None = None,
 ) -> list[Outputs]:
     """Run a graph on every feed.
 
     Args:
         path: The graph.
-        feeds: int64 arrays ``[batch, tokens]``.
+        feeds: int64 arrays, as from ``arrange_rows``.
         config: Length config of an anytime graph.
         threads: Threads that compute; None for the usable cores.
+        keep: Takes a feed's outputs before the next feed runs, and returns what is kept of them; None keeps all.
 
     Returns:
         The outputs by name, one mapping a feed.
     """
     session = open_session(path, threads=threads)
     names = [value.name for value in session.get_outputs()]
-    return [dict(zip(names, session.run(None, graph_feed(session, feed, config)), strict=True)) for feed in feeds]
+    kept = []
+    for feed in feeds:
+        outputs = dict(zip(names, session.run(None, graph_feed(session, feed, config)), strict=True))
+        kept.append(keep(outputs, feed) if keep else outputs)
+    return kept
 
 
 def largest_difference(reference: Sequence[Outputs], outputs: Sequence[Outputs], feeds: Sequence[Feed]) -> float:
@@ -79,7 +92,7 @@ def largest_difference(reference: Sequence[Outputs], outputs: Sequence[Outputs],
         mask = feed[ATTENTION_MASK].astype(bool)
         for name, array in wanted.items():
             difference = np.abs(array.astype(np.float64) - got[name])
-            valid = difference[mask] if array.shape[:2] == mask.shape else difference
+            valid = difference[mask] if array.shape[: mask.ndim] == mask.shape else difference
             largest = max(largest, float(valid.max(initial=0.0)))
     return largest
 
@@ -112,16 +125,16 @@ def judge(job: Job, graphs: Graphs) -> Answers:
     qualities: dict[Path, Quality] = {}
     full: list[Outputs] = []
     misses: list[str] = []
-    least = job.config.gates.int8_min_agreement(job.checkpoint.task)
+    task = job.checkpoint.task
+    least = job.config.gates.int8_min_agreement(task)
+    keep = functools.partial(compared_part, task, mask_token_id=job.mask_token_id)
     for variant in job.variants:
         own: list[Outputs] = []
-        for precision in (Precision.FP32, Precision.INT8):
-            if precision not in graphs:
-                continue
-            path = graphs[precision][variant.name]
-            outputs = run_graph(path, feeds, config=variant.input_config, threads=job.config.threads)
+        for graph_set in (FP32_SET, *(graph_set for graph_set in graphs if graph_set != FP32_SET)):
+            path = graphs[graph_set][variant.name]
+            outputs = run_graph(path, feeds, config=variant.input_config, threads=job.config.threads, keep=keep)
             full, own = full or outputs, own or outputs  # the first graph of all is fp32 full
-            if precision is Precision.INT8:
+            if graph_set.precision is Precision.INT8:
                 agreement = _agreement(job, own, outputs)
                 parities[path] = Parity(
                     inputs=job.texts.evaluation_samples,
@@ -133,14 +146,14 @@ def judge(job: Job, graphs: Graphs) -> Answers:
                     misses.append(f"{path.name} {agreement:.4f}")
             if not variant.is_anytime:
                 qualities[path] = Quality(
-                    metric=METRICS[job.checkpoint.task],
+                    metric=HEADS[task].metric,
                     value=_agreement(job, full, outputs),
                     data=job.texts.name,
                     samples=job.texts.evaluation_samples,
                 )
     if misses:
         raise GateError(
-            f"INT8 graphs must agree with fp32 by at least {least:g} ({METRICS[job.checkpoint.task]} on "
+            f"INT8 graphs must agree with fp32 by at least {least:g} ({HEADS[task].metric} on "
             f"{job.texts.name}), got {', '.join(misses)}. Calibrate on texts of your own (--calibration), "
             "lower the gate in a recipe, or export fp32 (--quantize none)."
         )

@@ -11,4 +11,5 @@ from numpy.typing import NDArray
 __all__ = ["Feed"]
 
 Feed: TypeAlias = Mapping[str, NDArray[np.int64]]
-"""Input name -> int64 array, ``[batch, tokens]`` but for the length config ``[layers]``."""
+"""Input name -> int64 array in the shape that ``arrange_rows`` gives it: ``[batch, tokens]``, for multiple choice
+``[batch, 1, tokens]``. The length config is ``[layers]``."""

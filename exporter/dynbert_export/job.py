@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from dynbert.manifest import Precision, Target
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options import QuantizeOption, TargetOption
+from dynbert_export.tasks import HEADS
+from dynbert_export.variants import FP32_SET, GraphSet, Variant, list_int8_sets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -18,12 +20,11 @@ if TYPE_CHECKING:
     from dynbert_export.checkpoint import Checkpoint
     from dynbert_export.recipe import ExportConfig
     from dynbert_export.texts import Texts
-    from dynbert_export.variants import Variant
 
 __all__ = ["Graphs", "Job", "published_graphs"]
 
-Graphs: TypeAlias = Mapping[Precision, Mapping[str, Path]]
-"""Precision -> variant's name -> file."""
+Graphs: TypeAlias = Mapping[GraphSet, Mapping[str, Path]]
+"""Set -> variant's name -> file."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,42 @@ class Job:
         )
 
     @property
-    def target(self) -> Target | None:
-        """The instruction set of the INT8 graphs; None where there are none."""
+    def targets(self) -> tuple[Target, ...]:
+        """The instruction sets that the INT8 graphs are for; none where there are no such graphs."""
         if self.config.quantize is QuantizeOption.NONE or Precision.INT8 not in self.config.precisions:
+            return ()
+        return tuple(
+            dict.fromkeys(
+                Target.VNNI if option is TargetOption.AUTO else Target(option.value) for option in self.config.target
+            )
+        )
+
+    @property
+    def int8_sets(self) -> tuple[GraphSet, ...]:
+        """The INT8 graphs to make, one set a number range."""
+        return list_int8_sets(self.targets)
+
+    @property
+    def covered_targets(self) -> dict[Target, Target]:
+        """Targets without a set of their own -> the target that names the set with their number range."""
+        named = {graph_set.target for graph_set in self.int8_sets}
+        by_range = {target.is_full_range: target for target in self.targets if target in named}
+        return {target: by_range[target.is_full_range] for target in self.targets if target not in named}
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """The id that asks for a token; None for the tasks that foretell none."""
+        if not HEADS[self.checkpoint.task].has_vocabulary:
             return None
-        option = self.config.target
-        return Target.VNNI if option is TargetOption.AUTO else Target(option.value)
+        mask_token_id: int = self.tokenizer.mask_token_id
+        return mask_token_id
 
     def folder(self, precision: Precision) -> Path:
         """Return where the graphs of a precision are written: into the bundle, where it is to have them."""
         return self.staging.bundle if precision in self.config.precisions else self.staging.work
 
 
-def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, Precision, Path]]:
+def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, GraphSet, Path]]:
     """Yield the graphs that the bundle is to have, profile by profile, INT8 first.
 
     Args:
@@ -67,8 +91,9 @@ def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, Precis
         graphs: All graphs that were made.
 
     Yields:
-        Variant, precision and file.
+        Variant, set and file.
     """
+    sets = {Precision.INT8: job.int8_sets, Precision.FP32: (FP32_SET,)}
     for variant in job.variants:
-        for precision in job.config.precisions:
-            yield variant, precision, graphs[precision][variant.name]
+        for graph_set in (graph_set for precision in job.config.precisions for graph_set in sets[precision]):
+            yield variant, graph_set, graphs[graph_set][variant.name]

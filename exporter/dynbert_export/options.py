@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from dynbert.manifest import Task
 
-__all__ = ["PrecisionOption", "QuantizeOption", "TargetOption", "TaskOption"]
+__all__ = ["PrecisionOption", "QuantizeOption", "TargetOption", "TaskOption", "make_targets"]
 
 
 class TaskOption(StrEnum):
@@ -15,6 +16,11 @@ class TaskOption(StrEnum):
     AUTO = "auto"
     QUESTION_ANSWERING = Task.QUESTION_ANSWERING.value
     TEXT_CLASSIFICATION = Task.TEXT_CLASSIFICATION.value
+    TOKEN_CLASSIFICATION = Task.TOKEN_CLASSIFICATION.value
+    FILL_MASK = Task.FILL_MASK.value
+    NEXT_SENTENCE_PREDICTION = Task.NEXT_SENTENCE_PREDICTION.value
+    MULTIPLE_CHOICE = Task.MULTIPLE_CHOICE.value
+    PRETRAINING = Task.PRETRAINING.value
     FEATURE_EXTRACTION = Task.FEATURE_EXTRACTION.value
 
 
@@ -30,7 +36,7 @@ class QuantizeOption(StrEnum):
 
 
 class TargetOption(StrEnum):
-    """The instruction set that INT8 number ranges are chosen for."""
+    """An instruction set that INT8 number ranges are chosen for; ``auto`` means VNNI, and so AMX."""
 
     AUTO = "auto"
     VNNI = "vnni"
@@ -45,3 +51,25 @@ class PrecisionOption(StrEnum):
     INT8 = "int8"
     FP32 = "fp32"
     BOTH = "both"
+
+
+def make_targets(given: Any) -> tuple[TargetOption, ...]:
+    """Return the targets that an option gives: one name, or several.
+
+    Args:
+        given: A name, or a list of names.
+
+    Returns:
+        The targets in their order, each once.
+
+    Raises:
+        ValueError: If there is none, or a name is unknown.
+    """
+    names = [given] if isinstance(given, str) else given
+    known = ", ".join(option.value for option in TargetOption)
+    if not isinstance(names, (list, tuple)) or not names:
+        raise ValueError(f"target must be one of {known}, or a list of them, got {given!r}.")
+    unknown = [name for name in names if name not in list(TargetOption)]
+    if unknown:
+        raise ValueError(f"target must be one of {known}, got {', '.join(map(repr, unknown))}.")
+    return tuple(dict.fromkeys(TargetOption(name) for name in names))

@@ -9,12 +9,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dynbert.cpu import usable_cores
-from dynbert.inputs import INPUT_IDS
 from dynbert.latency import latency_lengths, measure_latency
-from dynbert.manifest import FULL, Precision, Target, write_manifest
+from dynbert.manifest import FULL, Target, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle import check_output, stage_bundle
 from dynbert_export.calibration import load_texts
@@ -22,16 +19,17 @@ from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenize
 from dynbert_export.describe import Findings, describe_bundle, describe_model, write_companions
 from dynbert_export.evaluate import judge
 from dynbert_export.graph.freeze import task_outputs
-from dynbert_export.graph.names import LENGTH_INPUT
-from dynbert_export.graph.smoothing import fold_smoothing
+from dynbert_export.graph.rewrites import rewrite
+from dynbert_export.int8 import quantize
+from dynbert_export.invariance import check_invariance, make_texts
 from dynbert_export.job import Job, published_graphs
-from dynbert_export.lower import lower
 from dynbert_export.options import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.quantize import NeuralCompressor, QuantizationEngine, quantizable_nodes
+from dynbert_export.saturation import check_no_saturation
 from dynbert_export.texts import prepare_texts
 from dynbert_export.tracing import trace
-from dynbert_export.variants import list_variants, write_graphs
+from dynbert_export.variants import FP32_SET, list_variants, write_graphs
 from dynbert_export.verify import TorchReference, check_int8_kernels, check_parity, make_cases
 
 if TYPE_CHECKING:
@@ -40,10 +38,10 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from dynbert.manifest import Latency, Manifest, Parity
-    from dynbert_export.feeds import Feed
+    from dynbert.manifest import Invariance, Latency, Manifest, Parity
     from dynbert_export.job import Graphs
     from dynbert_export.recipe import ExportConfig
+    from dynbert_export.variants import GraphSet
 
 __all__ = ["ExportResult", "export_bundle"]
 
@@ -88,6 +86,7 @@ def export_bundle(
         texts = prepare_texts(
             load_texts(config.calibration, checkpoint.task),
             tokenizer,
+            checkpoint.task,
             samples=config.calibration_samples,
             max_length=checkpoint.max_length,
             seed=config.seed,
@@ -97,6 +96,10 @@ def export_bundle(
     variants = list_variants(config.profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
         job = Job(config, checkpoint, tokenizer, texts, variants, staging)
+        for target, named in job.covered_targets.items():
+            progress.note(
+                f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
+            )
         manifest, baseline = _build(job, progress, engine or NeuralCompressor(seed=config.seed))
         with progress.stage("publish"):
             write_manifest(staging.bundle, manifest)
@@ -105,47 +108,55 @@ def export_bundle(
 
 def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Manifest, tuple[Latency, ...]]:
     """Fill the staged bundle with everything but the manifest."""
-    graphs: dict[Precision, Mapping[str, Path]] = {}
+    graphs: dict[GraphSet, Mapping[str, Path]] = {}
     parities: dict[Path, Parity] = {}
     with progress.stage("trace"):
         model = load_model(job.checkpoint)
-        anytime = trace(
+        traced = trace(
             model,
             job.checkpoint.task,
             opset=job.config.opset,
             always_keep_cls_token=job.config.always_keep_cls_token,
         )
+        anytime = rewrite(traced, job.spec)
+        del traced
     with progress.stage("specialise fp32"):
-        graphs[Precision.FP32] = _write_graphs(job, anytime, Precision.FP32)
+        graphs[FP32_SET] = _write_graphs(job, anytime, FP32_SET)
     with progress.stage("verify fp32 against PyTorch"):
         reference = TorchReference(model, task_outputs(anytime), always_keep_cls_token=job.config.always_keep_cls_token)
-        parities |= _check_fp32(job, graphs[Precision.FP32], reference)
+        parities |= _check_fp32(job, graphs[FP32_SET], reference)
     del model, reference
-    if job.target is not None:
+    invariances: dict[Path, Invariance] = {}
+    if job.int8_sets:
         products = len(quantizable_nodes(anytime))
         with progress.stage(f"quantise ({job.config.quantize.value})"):
-            quantized = _quantize(job, anytime, engine)
+            quantized = quantize(job, anytime, engine)
         with progress.stage("specialise int8"):
-            graphs[Precision.INT8] = _write_graphs(job, quantized, Precision.INT8)
+            graphs |= {graph_set: _write_graphs(job, quantized[graph_set], graph_set) for graph_set in job.int8_sets}
+        del quantized
         with progress.stage("verify int8 kernels"):
-            for path in graphs[Precision.INT8].values():
-                check_int8_kernels(path, expected=products)
+            _check_kernels(job, graphs, products)
+        if job.config.quantize is QuantizeOption.STATIC:
+            with progress.stage("verify int8 invariance"):
+                invariances = _check_invariance(job, graphs)
     with progress.stage("compare answers"):
         answers = judge(job, graphs)
     with progress.stage("measure latency"):
         latencies = _measure(job, graphs)
     write_companions(job, graphs)
-    findings = Findings(parities | answers.parities, answers.qualities, latencies)
-    return describe_bundle(job, graphs, findings), latencies[graphs[Precision.FP32][FULL]]
+    findings = Findings(parities | answers.parities, answers.qualities, latencies, invariances)
+    return describe_bundle(job, graphs, findings), latencies[graphs[FP32_SET][FULL]]
 
 
-def _write_graphs(job: Job, anytime: ir.Model, precision: Precision) -> Mapping[str, Path]:
-    return write_graphs(anytime, job.variants, job.folder(precision), precision, job.spec)
+def _write_graphs(job: Job, anytime: ir.Model, graph_set: GraphSet) -> Mapping[str, Path]:
+    return write_graphs(anytime, job.variants, job.folder(graph_set.precision), graph_set, job.spec)
 
 
 def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:
     """Hold every fp32 graph to the PyTorch model."""
-    cases = make_cases(job.checkpoint.config, max_length=job.checkpoint.max_length, seed=job.config.seed)
+    cases = make_cases(
+        job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
+    )
     return {
         files[variant.name]: check_parity(
             files[variant.name],
@@ -159,25 +170,35 @@ def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) 
     }
 
 
-def _quantize(job: Job, anytime: ir.Model, engine: QuantizationEngine) -> ir.Model:
-    """Return the anytime graph in INT8."""
-    reduce_range = job.target is Target.AVX2
-    if job.config.quantize is QuantizeOption.DYNAMIC:
-        return lower(engine.quantize_dynamic(anytime, reduce_range=reduce_range))
-    feeds = [_with_full_lengths(feed, job.spec.num_layers) for feed in job.texts.calibration]
-    smoothed = fold_smoothing(engine.smooth(anytime, feeds, alpha=job.config.smooth_quant_alpha))
-    return lower(engine.quantize_static(smoothed, feeds, reduce_range=reduce_range))
+def _check_kernels(job: Job, graphs: Graphs, products: int) -> None:
+    """Hold every INT8 graph to the kernels, and the number range, of its target."""
+    for graph_set in job.int8_sets:
+        for path in graphs[graph_set].values():
+            target = graph_set.target or Target.VNNI
+            check_int8_kernels(path, expected=products, target=target)
+            check_no_saturation(path, target=target)
 
 
-def _with_full_lengths(feed: Feed, num_layers: int) -> Feed:
-    """Return a feed for the anytime graph that drops nothing: ranges must hold for every token."""
-    return {**feed, LENGTH_INPUT: np.full(num_layers, feed[INPUT_IDS].shape[1], dtype=np.int64)}
+def _check_invariance(job: Job, graphs: Graphs) -> dict[Path, Invariance]:
+    """Hold every static INT8 graph to what it answers to a text alone."""
+    texts = make_texts(job.texts.evaluation, max_length=job.checkpoint.max_length)
+    return {
+        graphs[graph_set][variant.name]: check_invariance(
+            graphs[graph_set][variant.name],
+            texts,
+            lengths=variant.check_configs[-1],
+            always_keep_cls_token=job.config.always_keep_cls_token,
+            counts_padding=getattr(job.checkpoint.config, "count_padded_queries", False),
+        )
+        for graph_set in job.int8_sets
+        for variant in job.variants
+    }
 
 
 def _measure(job: Job, graphs: Graphs) -> dict[Path, tuple[Latency, ...]]:
     """Measure the published graphs, and the fp32 one that drops nothing as their base line."""
     lengths = latency_lengths(job.checkpoint.max_length)
-    baseline = graphs[Precision.FP32][FULL]
+    baseline = graphs[FP32_SET][FULL]
     wanted = {baseline: None} | {path: variant.latency_config for variant, _, path in published_graphs(job, graphs)}
     model = describe_model(job)
     return {path: measure_latency(path, model, lengths, config=config) for path, config in wanted.items()}

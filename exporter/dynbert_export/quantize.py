@@ -162,6 +162,7 @@ class NeuralCompressor:
                     _EVERYTHING_BUT_MATMUL: _FP32,
                     "MatMul": {"weight": _WEIGHTS, "activation": _ACTIVATIONS},
                 },
+                op_name_dict={node.name: _FP32 for node in model.graph if _is_head_product(node)},
                 recipes=recipes,
             )
             found = quantization.fit(_to_engine(model), config, calib_dataloader=_Loader(feeds) if feeds else None)
@@ -191,6 +192,11 @@ def _is_encoder_matmul(node: ir.Node) -> bool:
     return weight is not None and weight.is_initializer()
 
 
+def _is_head_product(node: ir.Node) -> bool:
+    weight = node.inputs[1] if node.op_type in {"MatMul", "Gemm"} else None
+    return weight is not None and weight.is_initializer() and not _is_encoder_matmul(node)
+
+
 def _to_engine(model: ir.Model) -> onnx.ModelProto:
     """Return the model as a proto in which only the quantisable products have constant weights.
 
@@ -198,13 +204,16 @@ def _to_engine(model: ir.Model) -> onnx.ModelProto:
     weights of the others from it (heads: tiny, and the first to lose accuracy).
     """
     copy = model.clone()
+    hidden: dict[ir.Value, ir.Value] = {}
     for node in tuple(copy.graph):
-        weight = node.inputs[1] if node.op_type in {"MatMul", "Gemm"} else None
-        if weight is None or not weight.is_initializer() or _is_encoder_matmul(node):
+        weight = node.inputs[1] if _is_head_product(node) else None
+        if weight is None:
             continue
-        hidden = ir.node("Identity", [weight], name=f"{node.name}/hidden_weight")
-        copy.graph.insert_before(node, hidden)
-        node.replace_input_with(1, hidden.outputs[0])
+        if weight not in hidden:  # one for all readers
+            identity = ir.node("Identity", [weight], name=f"{node.name}/hidden_weight")
+            copy.graph.insert_before(node, identity)
+            hidden[weight] = identity.outputs[0]
+        node.replace_input_with(1, hidden[weight])
     return ir.to_proto(copy)
 
 

@@ -25,10 +25,11 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
 from dynbert.errors import InputError
-from dynbert.manifest import Precision, Task
+from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError, collect_faults
-from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption
+from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption, make_targets
 from dynbert_export.profiles import Profile, make_profiles
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from dynbert.lengths import LengthConfig
+    from dynbert.manifest import Task
 
 __all__ = [
     "ExportConfig",
@@ -67,9 +69,18 @@ class Gates(_Section):
     int8_min_cosine: Annotated[float, Field(ge=-1, le=1)] = 0.97
     """Feature extraction: mean cosine between the embeddings of the INT8 and the fp32 graph."""
     int8_min_label_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Text classification: mean agreement of labels, 1 where all are equal, see ``agreement.py``."""
+    """Text classification and next-sentence prediction: mean agreement of labels, 1 where all are equal, see
+    ``agreement.py``."""
     int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Question answering: mean agreement of answer spans, 1 where all are equal."""
+    int8_min_token_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Token classification: mean agreement of the tokens' labels."""
+    int8_min_mask_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Fill-mask: mean agreement of the tokens that are foretold behind masks."""
+    int8_min_choice_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Multiple choice: mean agreement of the choices."""
+    int8_min_pretraining_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Pretraining: the mean of the agreements of both heads."""
 
     def int8_min_agreement(self, task: Task) -> float:
         """Return the threshold of a task's own metric.
@@ -80,11 +91,8 @@ class Gates(_Section):
         Returns:
             The least agreement between INT8 and fp32.
         """
-        return {
-            Task.FEATURE_EXTRACTION: self.int8_min_cosine,
-            Task.TEXT_CLASSIFICATION: self.int8_min_label_agreement,
-            Task.QUESTION_ANSWERING: self.int8_min_span_agreement,
-        }[task]
+        threshold: float = getattr(self, f"int8_min_{HEADS[task].metric}")
+        return threshold
 
 
 class ExportConfig(_Section):
@@ -106,7 +114,8 @@ class ExportConfig(_Section):
     quantize: Annotated[QuantizeOption, Field(strict=False)] = QuantizeOption.STATIC
     precision: Annotated[PrecisionOption, Field(strict=False)] = PrecisionOption.INT8
     """Where it is not given and ``quantize`` is ``none``, it is ``fp32``."""
-    target: Annotated[TargetOption, Field(strict=False)] = TargetOption.AUTO
+    target: Annotated[tuple[InstanceOf[TargetOption], ...], BeforeValidator(make_targets)] = (TargetOption.AUTO,)
+    """One, or a list: the bundle then holds INT8 graphs for each number range that these need."""
     smooth_quant_alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
     """SmoothQuant: how much of the activations' range moves into the weights."""
     calibration: Annotated[Path | None, Field(strict=False)] = None

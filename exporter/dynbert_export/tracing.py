@@ -21,6 +21,7 @@ from onnx_ir.passes import common as common_passes
 
 from dynbert_export.graph.editing import clean
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dynbert.manifest import Task
+    from dynbert_export.tasks import Axes
 
 __all__ = ["trace"]
 
@@ -42,36 +44,40 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
         always_keep_cls_token: Whether the graph keeps CLS whatever its significance.
 
     Returns:
-        The graph: int64 inputs ``input_ids``, ``attention_mask``, ``token_type_ids``, each ``[batch, sequence]``, and
-        ``length_config`` ``[layers]``; the task's float outputs, then ``kept_positions.N``.
+        The graph: int64 inputs ``input_ids``, ``attention_mask``, ``token_type_ids``, each ``[batch, sequence]`` (for
+        multiple choice ``[batch, choices, sequence]``), and ``length_config`` ``[layers]``; the task's float outputs,
+        then ``kept_positions.N``, one row a sequence.
     """
     import torch
     from optimum.exporters.onnx import model_configs  # noqa: F401  -- registers the ONNX configs below
     from optimum.exporters.tasks import TasksManager
 
+    head = HEADS[task]
     onnx_config = TasksManager.get_exporter_config_constructor(
-        exporter="onnx", model_type="bert", task=task.value, library_name="transformers"
+        exporter="onnx", model_type="bert", task=head.optimum_task, library_name="transformers"
     )(model.config)
+    outputs: Axes = head.outputs or onnx_config.outputs
     num_layers = model.config.num_hidden_layers
     example = onnx_config.generate_dummy_inputs(framework="pt")
     inputs = {name: example[name] for name in onnx_config.inputs}
     inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])  # optimum assumes two types; some have one
-    tokens = inputs["input_ids"].shape[1]
+    tokens = inputs["input_ids"].shape[-1]
     lengths = torch.arange(tokens - 1, tokens - 1 - num_layers, -1).clamp(min=2)
     kept = [kept_positions_name(layer) for layer in range(num_layers)]
-    axes: dict[str, Mapping[int, str]] = {**onnx_config.inputs, **onnx_config.outputs}
-    axes |= {name: {0: "batch_size", 1: f"kept_{layer}"} for layer, name in enumerate(kept)}
+    axes: dict[str, Mapping[int, str]] = {**onnx_config.inputs, **outputs}
+    rows = "rows" if inputs["input_ids"].dim() > 2 else "batch_size"
+    axes |= {name: {0: rows, 1: f"kept_{layer}"} for layer, name in enumerate(kept)}
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter is deprecated, and warns of every shape that it makes a value
         torch.onnx.export(
-            _adapter(model, tuple(inputs), tuple(onnx_config.outputs), always_keep_cls_token=always_keep_cls_token),
+            _adapter(model, tuple(inputs), tuple(outputs), always_keep_cls_token=always_keep_cls_token),
             (*inputs.values(), lengths),
             buffer,  # type: ignore[arg-type]  # the exporter writes to streams, its annotation says paths
             dynamo=False,
             opset_version=opset,
             input_names=[*inputs, LENGTH_INPUT],
-            output_names=[*onnx_config.outputs, *kept],
+            output_names=[*outputs, *kept],
             dynamic_axes=axes,
         )
     graph = ir.from_proto(onnx.load_from_string(buffer.getvalue()))

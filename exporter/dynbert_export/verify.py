@@ -6,7 +6,9 @@ Three questions, each asked of the file that will be published, opened by onnxru
   part ways where two tokens are all but equally significant, so a graph may keep others where those are less
   significant by no more than ``NEAR_TIE_GAP``; such rows are counted and left out. Everything else is a failure.
 - Agreement (``agreement.py``): does the INT8 graph answer what the fp32 graph of the same profile answers?
-- Kernels: in the graph as onnxruntime optimises it at load, is every quantised product an INT8 product?
+- Kernels: in the graph as onnxruntime optimises it at load, is every quantised product an INT8 product, of types that
+  its target has fast kernels for? (``saturation.py`` asks what these kernels can add up, ``invariance.py`` whether an
+  answer depends on the batch.)
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Parity
+from dynbert.manifest import Parity, Target
 from dynbert.session import open_session
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array, producer_of, trace_back
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import BertConfig, PreTrainedModel
 
+    from dynbert.manifest import Task
     from dynbert_export.feeds import Feed
 
 __all__ = [
@@ -50,7 +53,12 @@ NEAR_TIE_GAP = 1e-4
 
 _TOKENS = (1, 2, 3, 7, 64, 128)
 _BATCHES = (1, 4)
-_INT8_OPERATORS = frozenset({"MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
+_MAX_CACHED_BYTES = 512 << 20
+"""Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
+_INT8_OPERATORS = {"MatMulIntegerToFloat": (1, 0, 4), "DynamicQuantizeMatMul": (1, None, None)}
+"""Operator -> which inputs are the weight, the activation and its zero point; the second quantises to u8 by itself."""
+_U8_WEIGHTS = frozenset({Target.AVX2, Target.ARM64})
+"""Targets whose kernels for u8 weights are INT8 all the same; VNNI of AVX-512 and AMX have none."""
 _FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
 _LAYOUT = ("Transpose", "Reshape", "Identity")
 
@@ -61,7 +69,12 @@ class _Reference:
 
     outputs: Mapping[str, NDArray[np.float32]]
     kept_positions: tuple[NDArray[np.int64], ...]
-    """One a layer, int64 ``[batch, kept tokens]``; empty where no length config was given."""
+    """One a layer, int64 ``[batch, kept tokens]``, in text order; empty where no length config was given."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the outputs."""
+        return sum(array.nbytes for array in self.outputs.values())
 
 
 class TorchReference:
@@ -71,14 +84,14 @@ class TorchReference:
         self._model = model
         self._outputs = tuple(outputs)
         self._always_keep_cls_token = always_keep_cls_token
-        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id.
+        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id. Oldest first.
         self._answers: dict[tuple[int, LengthConfig | None], tuple[Feed, _Reference]] = {}
 
     def run(self, feed: Feed, lengths: LengthConfig | None) -> _Reference:
-        """Run the model eagerly; ask twice for the same feed object and it answers from memory.
+        """Run the model eagerly; ask twice for the same feed object and it answers from memory, where that has room.
 
         Args:
-            feed: int64 arrays ``[batch, tokens]``.
+            feed: int64 arrays, as from ``arrange_rows``.
             lengths: None drops nothing.
 
         Returns:
@@ -87,14 +100,17 @@ class TorchReference:
         if lengths is not None and lengths.lengths[-1] == 1.0 and lengths.is_fractional:
             lengths = None  # keeps everything
         key = (id(feed), lengths)
-        if key not in self._answers:
-            result = self._forward(feed, lengths, output_attentions=False)
-            kept = result.kept_positions or ()
-            answer = _Reference(
-                {name: result[name].numpy() for name in self._outputs}, tuple(positions.numpy() for positions in kept)
-            )
-            self._answers[key] = (feed, answer)
-        return self._answers[key][1]
+        if key in self._answers:
+            return self._answers[key][1]
+        result = self._forward(feed, lengths, output_attentions=False)
+        answer = _Reference(
+            {name: result[name].numpy() for name in self._outputs},
+            tuple(np.sort(positions.numpy(), axis=1) for positions in result.kept_positions or ()),
+        )
+        self._answers[key] = (feed, answer)
+        while sum(kept.nbytes for _, kept in self._answers.values()) > _MAX_CACHED_BYTES:
+            del self._answers[next(iter(self._answers))]
+        return answer
 
     def measure_gap(
         self, feed: Feed, lengths: LengthConfig, *, layer: int, row: int, found: NDArray[np.int64]
@@ -122,7 +138,9 @@ class TorchReference:
         lost, gained = np.setdiff1d(kept, found), np.setdiff1d(found, kept)
         if len(found) != len(kept) or not gained.size or not np.isin(gained, entering).all():
             return float("inf")
-        votes = feed[ATTENTION_MASK][row][entering].astype(np.float64)
+        mask = feed[ATTENTION_MASK].reshape(-1, feed[ATTENTION_MASK].shape[-1])[row]
+        is_counted = getattr(self._model.config, "count_padded_queries", False)
+        votes = np.ones(tokens) if is_counted else mask[entering].astype(np.float64)
         significance = np.einsum("hqk,q->k", probs.astype(np.float64), votes)
         if self._always_keep_cls_token:
             significance[0] = np.inf
@@ -142,20 +160,23 @@ class TorchReference:
             )
 
 
-def make_cases(config: BertConfig, *, max_length: int, seed: int) -> tuple[Feed, ...]:
+def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) -> tuple[Feed, ...]:
     """Return the inputs that parity is checked on: random ids, short and long, alone and padded unequally.
 
     Args:
         config: Of the model.
+        task: Decides the shape of rows; multiple choice has one choice a row.
         max_length: Longest input in tokens.
         seed: Of the ids.
 
     Returns:
-        int64 arrays ``[batch, tokens]``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
+        int64 arrays as from ``arrange_rows``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
     """
     generator = np.random.default_rng(seed)
     lengths = sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length})
-    return tuple(_make_case(generator, config, batch, tokens) for tokens in lengths for batch in _BATCHES)
+    return tuple(
+        arrange_rows(_make_case(generator, config, batch, tokens), task) for tokens in lengths for batch in _BATCHES
+    )
 
 
 def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tuple[LengthConfig, ...]:
@@ -206,7 +227,7 @@ def check_parity(
             for case in cases:
                 feed = dict(case)
                 if takes_lengths and config is not None:
-                    counts = config.resolve(case[INPUT_IDS].shape[1], always_keep_cls_token=always_keep_cls_token)
+                    counts = config.resolve(case[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token)
                     feed[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
                 outputs = dict(zip(names, session.run(None, feed), strict=True))
                 expected = reference.run(case, config)
@@ -229,30 +250,35 @@ def check_parity(
     )
 
 
-def check_int8_kernels(path: Path, *, expected: int) -> int:
+def check_int8_kernels(path: Path, *, expected: int, target: Target = Target.VNNI) -> int:
     """Open the graph that onnxruntime makes of a file at load, and see that every quantised product runs as INT8.
 
     Args:
         path: An INT8 graph.
         expected: Products that must be INT8.
+        target: What the graph is for. Weights must be s8 for VNNI and AMX; activations u8 wherever there is x86.
 
     Returns:
         The products found.
 
     Raises:
-        GateError: If a quantised weight feeds a float product, is dequantised at run time, or products are missing.
+        GateError: If a quantised weight feeds a float product, is dequantised at run time, is multiplied in types that
+            the target has no fast kernel for, or products are missing.
     """
     with tempfile.TemporaryDirectory(prefix="dynbert-kernels-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(path, threads=1, optimized_model=optimized)
         model = ir.load(optimized)
-        faults = []
+        faults: list[str] = []
         found = 0
         for node in model.graph:
             if node.op_type in _INT8_OPERATORS:
                 found += 1
-            elif node.op_type in _FLOAT_PRODUCTS and _is_dequantized(node.inputs[1]):
+                faults += _type_faults(node, target)
+            elif node.op_type in _FLOAT_PRODUCTS and any(_is_dequantized(value) for value in node.inputs[:2]):
                 faults.append(f"{node.name} multiplies a dequantised weight in fp32")
+            elif node.op_type == "DequantizeLinear" and _is_matrix(node.inputs[0]):
+                faults.append(f"{node.name} dequantises a weight at run time")
     if found != expected:
         faults.append(f"{found} INT8 products")
     if faults:
@@ -260,12 +286,42 @@ def check_int8_kernels(path: Path, *, expected: int) -> int:
     return found
 
 
+def _type_faults(node: ir.Node, target: Target) -> Iterator[str]:
+    """Yield what is wrong with the types of an INT8 product."""
+    weight_index, *activation = _INT8_OPERATORS[node.op_type]
+    types = {_integer_type(node.inputs[i]) for i in activation if i is not None and i < len(node.inputs)}
+    if ir.DataType.INT8 in types and target is not Target.ARM64:
+        yield f"{node.name} multiplies s8 activations, for which x86 has no fast kernel"
+    weight = _integer_type(node.inputs[weight_index])
+    if weight is not ir.DataType.INT8 and not (weight is ir.DataType.UINT8 and target in _U8_WEIGHTS):
+        yield f"{node.name} multiplies {'unknown' if weight is None else weight.name} weights on {target.value}"
+
+
+def _integer_type(value: ir.Value | None) -> ir.DataType | None:
+    """Return the type of a quantised value: its own where it is known, else that of the zero point it was made with."""
+    if value is None:
+        return None
+    if value.dtype is not None:
+        return value.dtype
+    quantizer = producer_of(value, "QuantizeLinear")
+    if quantizer is None:
+        return None
+    return _integer_type(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else ir.DataType.UINT8
+
+
+def _is_matrix(value: ir.Value | None) -> bool:
+    array = constant_array(value)
+    return array is not None and array.ndim > 1
+
+
 def _is_dequantized(value: ir.Value | None) -> bool:
     node = producer_of(trace_back(value, *_LAYOUT), "DequantizeLinear")
     return node is not None and constant_array(node.inputs[0]) is not None
 
 
-def _make_case(generator: np.random.Generator, config: BertConfig, batch: int, tokens: int) -> Feed:
+def _make_case(
+    generator: np.random.Generator, config: BertConfig, batch: int, tokens: int
+) -> dict[str, NDArray[np.int64]]:
     ids = generator.integers(0, config.vocab_size, (batch, tokens), dtype=np.int64)
     types = generator.integers(0, config.type_vocab_size, (batch, tokens), dtype=np.int64)
     mask = np.ones_like(ids)
@@ -317,7 +373,7 @@ def _equal_rows(
         if gap >= NEAR_TIE_GAP:
             raise GateError(
                 f"{path.name} must keep the tokens that PyTorch keeps, got others in layer {layer} of an input of "
-                f"{case[INPUT_IDS].shape[1]} tokens, less significant by {gap:.3g}."
+                f"{case[INPUT_IDS].shape[-1]} tokens, less significant by {gap:.3g}."
             )
     return rows
 
@@ -344,7 +400,7 @@ def _largest_difference(
         if got.shape != wanted.shape:
             raise GateError(f"{path.name}: {name} must have shape {list(wanted.shape)}, got {list(got.shape)}.")
         for row in rows:
-            valid = mask[row] if wanted.shape[:2] == mask.shape else slice(None)
+            valid = mask[row] if wanted.shape[: mask.ndim] == mask.shape else slice(None)
             difference = np.abs(got[row][valid].astype(np.float64) - wanted[row][valid])
             if not np.isfinite(difference).all():
                 raise GateError(f"{path.name}: {name} must be finite, got values that are not.")

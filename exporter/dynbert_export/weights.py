@@ -5,7 +5,8 @@ no memory. transformers' ``from_pretrained`` would fill what is missing with ran
 does not fit is refused here, with all that is missing or has another shape.
 
 Two habits of old checkpoints are known: the prefix ``bert.`` may stand or not, and LayerNorm's weight and bias may be
-called gamma and beta.
+called gamma and beta. A parameter that a model has under two names, such as word embeddings that also score the
+vocabulary, is stored under one of them or under both, as the version of transformers had it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADS", "check_weights", "find_weights", "load_weights"]
 
-HEADS = ("qa_outputs.", "classifier.")
-"""Where the names of a head's own weights start."""
+HEADS = ("qa_outputs.", "classifier.", "cls.", "pooler.")
+"""Where the names of weights start that not every checkpoint has: those of heads, and the pooler under some of them."""
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _MAX_NAMED_FAULTS = 5
@@ -77,7 +78,7 @@ def check_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
     for file in files:
         found.update(_read_headers(file))
     expected = {_canonical(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [name for name in expected if name not in found]
+    missing = [names[0] for names in _list_parameters(model) if not any(name in found for name in names)]
     if missing and all(name.startswith(HEADS) for name in missing):
         raise CheckpointError(
             f"Weights for this task must include {', '.join(missing)}, got none in {files[0].parent}. "
@@ -107,19 +108,28 @@ def load_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
         model: Changed in place.
 
     Raises:
-        CheckpointError: If a file cannot be read, or a weight is not finite.
+        CheckpointError: If a file cannot be read, a weight is not finite, or two that the model takes for one differ.
     """
     names = {_canonical(name): name for name in model.state_dict()}
     state = {}
     for file in files:
         for name, tensor in _read_tensors(file).items():
-            target = names.get(_canonical(name))
-            if target is None:
+            target = _canonical(name)
+            if target not in names:
                 continue
             if not tensor.isfinite().all():
                 raise CheckpointError(f"Weights must be finite, got infinity or NaN in {name} of {file}.")
             state[target] = tensor
-    model.load_state_dict(state, strict=True)
+    for parameter in _list_parameters(model):
+        stored = [name for name in parameter if name in state]
+        for name in stored[1:]:
+            if not state[name].equal(state[stored[0]]):
+                raise CheckpointError(
+                    f"Weights must be equal where config.json ties them, got others in {name} than in {stored[0]} of "
+                    f"{files[0].parent}. Set tie_word_embeddings to false in config.json if they are meant to differ."
+                )
+        state |= dict.fromkeys(parameter, state[stored[0]])
+    model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=True)
 
 
 _Header = tuple[tuple[int, ...], bool]
@@ -130,6 +140,14 @@ def _canonical(name: str) -> str:
     """Return the one name of a weight that old and new checkpoints, with a head or without, agree on."""
     name = name.removeprefix("bert.")
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _list_parameters(model: torch.nn.Module) -> list[list[str]]:
+    """Return the canonical names of each parameter or buffer that a model saves: several where layers share one."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(_canonical(name))
+    return list(names.values())
 
 
 def _find_shards(index: Path) -> tuple[Path, ...]:

@@ -9,22 +9,40 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from dynbert.errors import DynbertError, InputError
-from dynbert.manifest import Precision, Task
+from dynbert.manifest import Precision
+from dynbert.tasks.fill_mask import DEFAULT_TOP_K
 from dynbert.tasks.question_answering import AnswerOptions
+from dynbert.tasks.registry import task_spec
+from dynbert.tasks.token_classification import Aggregation, LabelOptions
 
 if TYPE_CHECKING:
-    from dynbert.model import DynamicBert
+    from collections.abc import Iterable
+
+    from dynbert.tasks.base import Arguments, TaskSpec
 
 __all__ = ["main"]
 
 _STDIN = "-"
+_ARGUMENT_OPTIONS = {
+    "texts": "--text",
+    "text_pair": "--text-pair",
+    "choices": "--choice",
+    "question": "--question",
+    "context": "--context",
+    "stride": "--stride",
+    "max_answer_tokens": "--max-answer-tokens",
+    "aggregation": "--aggregation",
+    "top_k": "--top-k",
+    "truncate": "--truncate",
+}
+"""Which option gives which argument of a model's call, in the order of messages."""
 _EXIT_FAILURE = click.ClickException.exit_code
 
 
@@ -87,10 +105,14 @@ class _RunOptions:
     precision: str | None
     threads: int | None
     text: tuple[str, ...]
+    text_pair: tuple[str, ...]
+    choice: tuple[str, ...]
     question: str | None
     context: str | None
     stride: int | None
     max_answer_tokens: int | None
+    aggregation: str | None
+    top_k: int | None
     truncate: bool
     as_json: bool
 
@@ -105,19 +127,27 @@ class _RunOptions:
     help="Default: int8 where the bundle has it for this CPU.",
 )
 @_threads
-@click.option("--text", multiple=True, help="Text to classify or embed; repeatable. '-' reads one text a line.")
+@click.option("--text", multiple=True, help="Text to read; repeatable. '-' reads one text a line.")
+@click.option("--text-pair", multiple=True, help="Second text of a pair; repeatable, one for each text.")
+@click.option("--choice", multiple=True, help="Text to choose from; repeatable. Every text has the same choices.")
 @click.option("--question", help="Question to answer from the context.")
 @click.option("--context", help="Text to answer from. '-' reads all of standard input.")
-@click.option("--stride", type=click.IntRange(min=0), help="Tokens that windows of a long context share.")
+@click.option("--stride", type=click.IntRange(min=0), help="Tokens that windows of a long text share.")
 @click.option(
     "--max-answer-tokens",
     type=click.IntRange(min=1),
     help=f"Longest answer.  [default: {AnswerOptions.max_answer_tokens}]",
 )
+@click.option(
+    "--aggregation",
+    type=click.Choice([item.value for item in Aggregation]),
+    help=f"How the pieces of a word decide on its label.  [default: {LabelOptions.aggregation}]",
+)
+@click.option("--top-k", type=click.IntRange(min=1), help=f"Candidates for each mask.  [default: {DEFAULT_TOP_K}]")
 @click.option("--truncate", is_flag=True, help="Cut texts that are too long; else they are refused.")
 @_json
 def run(**options: Any) -> None:
-    """Answer a question, classify texts, or embed them; by the bundle's task.
+    """Read texts and answer by the bundle's task; which options that takes, a wrong one tells.
 
     Without --text (or --context) the input is read from standard input where that is not a terminal.
     """
@@ -125,43 +155,53 @@ def run(**options: Any) -> None:
     from dynbert.model import load
 
     model = load(request.bundle, request.threads, precision=request.precision)
-    click.echo(_answer(model, request) if model.task is Task.QUESTION_ANSWERING else _texts(model, request))
-
-
-def _answer(model: DynamicBert, request: _RunOptions) -> str:
-    from dynbert import reports
-
-    if request.question is None or request.text or request.truncate:
-        raise click.UsageError("A bundle for question answering takes --question and --context, and no text options.")
-    answer = model(
-        question=request.question,
-        context=_read_stdin("--context") if request.context in {None, _STDIN} else request.context,
-        profile=request.profile,
-        length_config=request.length_config,
-        stride=request.stride,
-        max_answer_tokens=request.max_answer_tokens,
+    spec = task_spec(model.task)
+    given = _arguments(request, spec)
+    result = model(**given, profile=request.profile, length_config=request.length_config)
+    click.echo(
+        json.dumps(spec.to_json(given, result), ensure_ascii=False) if request.as_json else spec.to_text(given, result)
     )
-    return json.dumps(asdict(answer), ensure_ascii=False) if request.as_json else reports.answer_text(answer)
 
 
-def _texts(model: DynamicBert, request: _RunOptions) -> str:
-    from dynbert import reports
+def _arguments(request: _RunOptions, spec: TaskSpec) -> Arguments:
+    """Return the arguments of the model's call; what options do not give is read from standard input."""
+    values: dict[str, Any] = {
+        "texts": list(request.text),
+        "text_pair": list(request.text_pair),
+        "choices": list(request.choice),
+        "question": request.question,
+        "context": request.context,
+        "stride": request.stride,
+        "max_answer_tokens": request.max_answer_tokens,
+        "aggregation": request.aggregation,
+        "top_k": request.top_k,
+        "truncate": request.truncate or None,
+    }
+    given = {name: value for name, value in values.items() if value is not None and value != []}
+    if not spec.is_call(frozenset(given) | {spec.main_text}):
+        optional = f" (optional: {_options(spec.optional, ', ')})" if spec.optional else ""
+        raise click.UsageError(
+            f"A bundle for {spec.task.value} takes {_options(spec.needed, ' and ')}{optional}, "
+            f"got {_options(given, ', ') or 'none of them'}."
+        )
+    if spec.main_text == "context":
+        given["context"] = _read_stdin("--context") if request.context in {None, _STDIN} else request.context
+    else:
+        given["texts"] = _texts(request.text)
+    if request.choice:
+        given["choices"] = [list(request.choice)] * len(given["texts"])
+    return cast("Arguments", given)
 
-    if any(option is not None for option in (request.question, request.context, request.stride)) or (
-        request.max_answer_tokens is not None
-    ):
-        raise click.UsageError(f"A bundle for {model.task.value} takes --text, and no question-answering options.")
+
+def _options(arguments: Iterable[str], separator: str) -> str:
+    return separator.join(option for name, option in _ARGUMENT_OPTIONS.items() if name in set(arguments))
+
+
+def _texts(options: tuple[str, ...]) -> list[str]:
     texts: list[str] = []
-    for text in request.text or [_STDIN]:
+    for text in options or (_STDIN,):
         texts += _lines(_read_stdin("--text")) if text == _STDIN else [text]
-    results = model(texts, profile=request.profile, length_config=request.length_config, truncate=request.truncate)
-    if model.task is Task.FEATURE_EXTRACTION:
-        records = reports.embedding_records(texts, results)
-        return json.dumps(records, ensure_ascii=False) if request.as_json else reports.embedding_text(texts, results)
-    if request.as_json:
-        records = reports.classification_records(texts, results)
-        return json.dumps(records, ensure_ascii=False)
-    return reports.classification_text(texts, results)
+    return texts
 
 
 def _lines(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import InputError
+from dynbert.manifest import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 
     from dynbert.manifest import ModelInfo
 
-__all__ = ["ATTENTION_MASK", "INPUT_IDS", "INPUT_NAMES", "LENGTH_CONFIG", "TOKEN_TYPE_IDS", "check_inputs"]
+__all__ = [
+    "ATTENTION_MASK",
+    "INPUT_IDS",
+    "INPUT_NAMES",
+    "LENGTH_CONFIG",
+    "TOKEN_TYPE_IDS",
+    "arrange_rows",
+    "check_inputs",
+    "input_axes",
+]
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -30,16 +40,44 @@ LENGTH_CONFIG = "length_config"
 """The anytime graph's further input, int64 [num_layers]."""
 
 
+def input_axes(task: Task) -> tuple[str, ...]:
+    """Return what the axes of a graph's inputs are; the one place where a task decides the shape of arrays.
+
+    Args:
+        task: What the graphs compute.
+
+    Returns:
+        Names of the axes, tokens last.
+    """
+    return ("batch", "choices", "tokens") if task is Task.MULTIPLE_CHOICE else ("batch", "tokens")
+
+
+def arrange_rows(rows: Mapping[str, NDArray[np.int64]], task: Task) -> dict[str, NDArray[np.int64]]:
+    """Return rows of tokens in the shape that the graphs of a task take.
+
+    Args:
+        rows: int64 arrays ``[rows, tokens]``.
+        task: What the graphs compute.
+
+    Returns:
+        The same arrays; for multiple choice ``[rows, 1, tokens]``: each row becomes an example with one choice, whose
+        score does not depend on other choices.
+    """
+    further = (1,) * (len(input_axes(task)) - 2)
+    return {name: array.reshape(*array.shape[:-1], *further, array.shape[-1]) for name, array in rows.items()}
+
+
 def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str, NDArray[np.int64]]:
     """Check a caller's arrays and complete them.
 
     Args:
-        inputs: ``input_ids`` [batch, tokens] of any integer dtype; optionally ``attention_mask`` (integers 0/1 or
-            bool; default all ones) and ``token_type_ids`` (integers; default all zeros) of the same shape.
-        model: Ranges to hold them to.
+        inputs: ``input_ids`` [batch, tokens], for multiple choice [batch, choices, tokens], of any integer dtype;
+            optionally ``attention_mask`` (integers 0/1 or bool; default all ones) and ``token_type_ids`` (integers;
+            default all zeros) of the same shape.
+        model: Task and ranges to hold them to.
 
     Returns:
-        All three as int64 [batch, tokens]. The caller's arrays are not changed.
+        All three as int64 in the shape of ``input_ids``. The caller's arrays are not changed.
 
     Raises:
         InputError: If a name, dtype, shape or value breaks a rule.
@@ -57,8 +95,8 @@ def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str,
         if TOKEN_TYPE_IDS in inputs
         else None
     )
-    if mask is not None and not mask.any(axis=1).all():
-        row = int(np.flatnonzero(~mask.any(axis=1))[0])
+    if mask is not None and not mask.any(axis=-1).all():
+        row = ", ".join(str(index) for index in np.argwhere(~mask.any(axis=-1))[0])
         raise InputError(f"{ATTENTION_MASK} must have at least one 1 in each row, got none in row {row}.")
     return {
         INPUT_IDS: ids,
@@ -69,11 +107,14 @@ def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str,
 
 def _check_ids(value: ArrayLike, model: ModelInfo) -> NDArray[np.int64]:
     array = _as_integers(INPUT_IDS, value)
-    if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{INPUT_IDS} must have the shape [batch, tokens], both at least 1, got {list(array.shape)}.")
-    if array.shape[1] > model.max_length:
+    axes = input_axes(model.task)
+    if array.ndim != len(axes) or 0 in array.shape:
         raise InputError(
-            f"{INPUT_IDS} must have at most {model.max_length} tokens a row, got {array.shape[1]}. "
+            f"{INPUT_IDS} must have the shape [{', '.join(axes)}], each at least 1, got {list(array.shape)}."
+        )
+    if array.shape[-1] > model.max_length:
+        raise InputError(
+            f"{INPUT_IDS} must have at most {model.max_length} tokens a row, got {array.shape[-1]}. "
             "Truncate the input, or split it with a stride."
         )
     return _check_range(INPUT_IDS, array, model.vocab_size)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
 from dynbert.manifest import Latency
 from dynbert.session import open_session
 
@@ -52,7 +52,7 @@ def measure_latency(
 
     Args:
         path: The graph.
-        model: What it was made from; gives the range of ids.
+        model: What it was made from; gives the task and the range of ids.
         lengths: Input lengths in tokens.
         config: Length config of an anytime graph.
         threads: Threads that compute.
@@ -70,7 +70,8 @@ def measure_latency(
     latencies = []
     for tokens in lengths:
         ids = generator.integers(0, model.vocab_size, (1, tokens), dtype=np.int64)
-        feed = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
+        rows = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
+        feed = arrange_rows(rows, model.task)
         if config is not None:
             counts = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
             feed[LENGTH_CONFIG] = np.array(counts, dtype=np.int64)

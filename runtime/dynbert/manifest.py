@@ -29,6 +29,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "FileEntry",
     "GraphEntry",
+    "Invariance",
     "Latency",
     "Manifest",
     "ModelInfo",
@@ -66,6 +67,12 @@ class Task(StrEnum):
 
     QUESTION_ANSWERING = "question-answering"
     TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - not a password
+    FILL_MASK = "fill-mask"
+    NEXT_SENTENCE_PREDICTION = "next-sentence-prediction"
+    MULTIPLE_CHOICE = "multiple-choice"
+    PRETRAINING = "pretraining"
+    """Both heads of BERT's pretraining: fill-mask and next-sentence-prediction in one graph."""
     FEATURE_EXTRACTION = "feature-extraction"
 
 
@@ -83,6 +90,16 @@ class Target(StrEnum):
     AMX = "amx"
     AVX2 = "avx2"
     ARM64 = "arm64"
+
+    @property
+    def is_full_range(self) -> bool:
+        """Whether weights use all of [-127, 127]; else seven bits.
+
+        Only x86 without VNNI needs the latter, because it sums pairs of products in 16 bits. VNNI, AMX and the kernels
+        that onnxruntime has for arm64 (UDOT, UMMLA, NEON) add u8 activations times weights in [-127, 127] up exactly:
+        one set of graphs is right for all three.
+        """
+        return self is not Target.AVX2
 
 
 class PoolingMode(StrEnum):
@@ -140,11 +157,13 @@ class ModelInfo(_Record, frozen=True, kw_only=True):
     pad_token_id: Count
     always_keep_cls_token: bool
     labels: tuple[str, ...] = ()
-    """Names of the classes by index; empty where the task has none."""
+    """Names of the classes by index, of a text or of a token; empty where the task has none."""
     problem_type: str | None = None
     """``single_label_classification``, ``multi_label_classification`` or ``regression``; text classification only."""
     pooling: Pooling | None = None
     """Feature extraction only."""
+    mask_token_id: Count | None = None
+    """The id that asks for a token; fill-mask and pretraining only."""
 
 
 class Parity(_Record, frozen=True, kw_only=True):
@@ -158,6 +177,17 @@ class Parity(_Record, frozen=True, kw_only=True):
     """On valid positions of the outputs."""
     agreement: float
     """fp32: share of rows in which the same tokens were kept. INT8: agreement of answers, 1 where all are equal."""
+
+
+class Invariance(_Record, frozen=True, kw_only=True):
+    """How far an INT8 graph's answer to a text depends on what it is run with: other texts, and padding."""
+
+    inputs: Positive
+    """Times that a text was run in company or padded, and compared with itself alone."""
+    near_ties: Count
+    """Of these, left out because another token was kept where both were all but equally significant."""
+    max_abs_difference: float
+    """On valid positions of the outputs."""
 
 
 class Quality(_Record, frozen=True, kw_only=True):
@@ -192,6 +222,8 @@ class GraphEntry(_Record, frozen=True, kw_only=True):
     bytes: Count
     parity: Parity
     quality: Quality | None = None
+    invariance: Invariance | None = None
+    """Static INT8 only: fp32 is held to PyTorch instead, and dynamic INT8 depends on its batch by design."""
     latency: tuple[Latency, ...] = ()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,12 +16,11 @@ from dynbert.errors import BundleError, InputError
 from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
-from dynbert.selection import is_exact_on, make_request, parse_precision, profile_names, select_graph
+from dynbert.selection import explain_choice, make_request, parse_precision, profile_names, select_graph
 from dynbert.session import GraphCache, check_threads
-from dynbert.tasks.base import TaskContext
+from dynbert.tasks.base import Arguments, TaskContext
 from dynbert.tasks.feature_extraction import EncodeOptions, encode
-from dynbert.tasks.question_answering import AnswerOptions, answer_questions
-from dynbert.tasks.text_classification import classify
+from dynbert.tasks.registry import task_spec
 from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 
 if TYPE_CHECKING:
@@ -29,22 +28,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision, Target
+    from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
     from dynbert.session import Graph
+    from dynbert.tasks.token_classification import Aggregation
 
     LengthConfigLike = LengthConfig | str | Iterable[int | float]
 
 __all__ = ["DynamicBert", "Profile", "load"]
-
-_CALLS = {
-    Task.QUESTION_ANSWERING: (
-        "model(question=..., context=...)",
-        frozenset({"question", "context", "stride", "max_answer_tokens"}),
-    ),
-    Task.TEXT_CLASSIFICATION: ("model(texts)", frozenset({"texts", "truncate"})),
-    Task.FEATURE_EXTRACTION: ("model(texts)", frozenset({"texts", "truncate"})),
-}
-"""For each task how to call a model, and what such a call takes beside the profile."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def load(
         threads: Threads that compute; None for the cores that this process may use, or for the pool that the process
             shares (see ``share_threads``).
         precision: ``"int8"`` or ``"fp32"`` to insist on one. None takes the INT8 graph where the bundle has one that
-            this machine computes exactly, else fp32.
+            this machine has instructions for and computes exactly, else fp32.
         checksums: Whether to read every file and compare its SHA-256 (about 0.1 s for 100 MB). Names and sizes are
             always checked.
 
@@ -147,14 +137,19 @@ class DynamicBert:
         """Run the model on token ids.
 
         Args:
-            inputs: ``input_ids`` [batch, tokens] of any integer dtype; optionally ``attention_mask`` (0/1 or bool;
-                default all ones) and ``token_type_ids`` (default all zeros) of the same shape.
+            inputs: ``input_ids`` [batch, tokens], for multiple choice [batch, choices, tokens], of any integer dtype;
+                optionally ``attention_mask`` (0/1 or bool; default all ones) and ``token_type_ids`` (default all
+                zeros) of the same shape.
             profile: Name of a profile; None for ``full``.
             length_config: In place of a profile, one number a layer: tokens to keep, or fractions of the input's.
 
         Returns:
-            The graph's outputs by name, float32: ``start_logits`` and ``end_logits`` [batch, tokens], ``logits``
-            [batch, labels] or ``last_hidden_state`` [batch, tokens, hidden], by the task.
+            The graph's outputs by name, float32. Question answering: ``start_logits`` and ``end_logits``
+            [batch, tokens]; text classification: ``logits`` [batch, labels]; token classification: ``logits``
+            [batch, tokens, labels]; fill-mask: ``logits`` [batch, tokens, vocabulary]; next sentence prediction:
+            ``logits`` [batch, 2]; multiple choice: ``logits`` [batch, choices]; pretraining: ``prediction_logits``
+            [batch, tokens, vocabulary] and ``seq_relationship_logits`` [batch, 2]; feature extraction:
+            ``last_hidden_state`` [batch, tokens, hidden].
 
         Raises:
             InputError: If the arrays are not what the model takes; its kinds ``ProfileError`` and
@@ -166,14 +161,16 @@ class DynamicBert:
         feed = check_inputs(inputs, self._manifest.model)
         if request.length_config is not None:
             keep_cls = self._manifest.model.always_keep_cls_token
-            lengths = request.length_config.resolve(feed[INPUT_IDS].shape[1], always_keep_cls_token=keep_cls)
+            lengths = request.length_config.resolve(feed[INPUT_IDS].shape[-1], always_keep_cls_token=keep_cls)
             feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
         return self._open(entry).run(feed)
 
-    def __call__(  # noqa: PLR0913 - the options of three tasks; all but the first by keyword
+    def __call__(  # noqa: PLR0913 - the options of eight tasks; all but the first by keyword
         self,
         texts: str | Sequence[str] | None = None,
         *,
+        text_pair: str | Sequence[str] | None = None,
+        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
         question: str | Sequence[str] | None = None,
         context: str | Sequence[str] | None = None,
         profile: str | None = None,
@@ -181,50 +178,53 @@ class DynamicBert:
         truncate: bool = False,
         stride: int | None = None,
         max_answer_tokens: int | None = None,
+        aggregation: Aggregation | str | None = None,
+        top_k: int | None = None,
     ) -> Any:
         """Answer in the terms of the bundle's task: one text gives one result, a list gives a list.
 
         Args:
-            texts: For text classification and embeddings: a text, or a list of them.
+            texts: For every task but question answering: a text, or a list of them.
+            text_pair: For next sentence prediction, and if wanted text classification and pretraining: the second
+                text, or a list of as many.
+            choices: For multiple choice: the choices, or for a list of texts a list of as many lists.
             question: For question answering: a question, or a list of them.
             context: For question answering: the text to answer from, or a list of as many.
             profile: Name of a profile; None for ``full``.
             length_config: In place of a profile, one number a layer.
-            truncate: For ``texts``: whether to cut what is longer than ``max_length``; else it is refused.
-            stride: For question answering: tokens that neighbouring windows of a long context share; None for 128, or
-                half a window where that is less.
+            truncate: Whether to cut what is longer than ``max_length`` (of a pair the longer text); else it is
+                refused. Not where a mask could get lost.
+            stride: For question answering and token classification: tokens that neighbouring windows of a long text
+                share; None for 128, or half a window where that is less.
             max_answer_tokens: For question answering: the longest answer; None for 30.
+            aggregation: For token classification: which pieces label a word; None for ``"first"``, see ``Aggregation``.
+            top_k: For fill-mask and pretraining: candidates for each mask; None for 5.
 
         Returns:
-            ``Answer`` for question answering, ``Classification`` for text classification, the embedding (see
-            ``encode``) for feature extraction; or a list of them (an array of all embeddings).
+            ``Answer`` for question answering, ``Classification`` for text classification, ``TokenLabels`` for token
+            classification, a tuple of ``MaskedToken`` for fill-mask, ``NextSentence`` for next sentence prediction,
+            ``Choice`` for multiple choice, ``Pretraining`` for pretraining, the embedding (see ``encode``) for
+            feature extraction; or a list of them (an array of all embeddings).
 
         Raises:
             InputError: If the call does not suit the task, or an input breaks a rule.
             BundleError: If a file of the bundle turns out not to work.
         """
-        given = {
+        values = {
             "texts": texts,
+            "text_pair": text_pair,
+            "choices": choices,
             "question": question,
             "context": context,
             "truncate": truncate or None,
             "stride": stride,
             "max_answer_tokens": max_answer_tokens,
+            "aggregation": aggregation,
+            "top_k": top_k,
         }
-        names = frozenset(name for name, value in given.items() if value is not None)
-        form, allowed = _CALLS[self.task]
-        if names <= allowed:
-            task = self._task_context(profile, length_config)
-            if question is not None and context is not None:
-                limit = AnswerOptions.max_answer_tokens if max_answer_tokens is None else max_answer_tokens
-                return answer_questions(task, question, context, AnswerOptions(stride, limit))
-            if texts is not None and self.task is Task.TEXT_CLASSIFICATION:
-                return classify(task, texts, truncate=truncate)
-            if texts is not None:
-                return encode(task, texts, EncodeOptions(truncate=truncate))
-        raise InputError(
-            f"A bundle for {self.task.value} must be called as {form}, got {', '.join(sorted(names)) or 'no text'}."
-        )
+        given = cast("Arguments", {name: value for name, value in values.items() if value is not None})
+        task_spec(self.task).check_call(given)
+        return task_spec(self.task).answer(self._task_context(profile, length_config), given)
 
     def encode(
         self,
@@ -256,7 +256,7 @@ class DynamicBert:
         if self.task is not Task.FEATURE_EXTRACTION:
             raise InputError(
                 f"encode needs a bundle for {Task.FEATURE_EXTRACTION.value}, got one for {self.task.value}. "
-                f"Call it as {_CALLS[self.task][0]}."
+                f"Call it as {task_spec(self.task).call}."
             )
         return encode(self._task_context(profile, length_config), texts, EncodeOptions(batch_size, truncate, pooling))
 
@@ -282,17 +282,8 @@ class DynamicBert:
         return TaskContext(self._manifest.model, self._tokenizer, run, may_pad=may_pad)
 
     def _open(self, entry: GraphEntry) -> Graph:
-        if entry.file not in self._graphs and not is_exact_on(entry, int8_target()):
-            _warn_of_saturation(entry, int8_target())
+        if entry.file not in self._graphs:
+            notice = explain_choice(self._manifest, entry, precision=self._precision, machine=int8_target())
+            if notice is not None:
+                warnings.warn(notice, RuntimeWarning, stacklevel=3)
         return self._graphs.get(entry.file)
-
-
-def _warn_of_saturation(entry: GraphEntry, machine: Target | None) -> None:
-    here = "without INT8 instructions" if machine is None else f"with {machine.value}"
-    wanted = "" if entry.target is None else entry.target.value
-    warnings.warn(
-        f"{entry.file} was made for {wanted}; this CPU, {here}, may saturate and answer less exactly. "
-        "Export with --target avx2, or load with precision='fp32'.",
-        RuntimeWarning,
-        stacklevel=4,
-    )

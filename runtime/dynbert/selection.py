@@ -18,19 +18,29 @@ if TYPE_CHECKING:
 
     from dynbert.manifest import GraphEntry, Manifest
 
-__all__ = ["GraphRequest", "is_exact_on", "make_request", "parse_precision", "profile_names", "select_graph"]
+__all__ = [
+    "GraphRequest",
+    "explain_choice",
+    "is_exact_on",
+    "make_request",
+    "parse_precision",
+    "profile_names",
+    "select_graph",
+    "select_graphs",
+]
 
-_EXACT_TARGETS: dict[Target | None, tuple[Target, ...]] = {
-    Target.AMX: (Target.AMX, Target.VNNI, Target.AVX2),
-    Target.VNNI: (Target.VNNI, Target.AMX, Target.AVX2),
-    Target.AVX2: (Target.AVX2,),
-    Target.ARM64: (Target.ARM64, Target.VNNI, Target.AMX, Target.AVX2),
-    None: (Target.AVX2,),
+_PREFERENCES: dict[Target | None, tuple[Target | None, ...]] = {
+    Target.AMX: (Target.AMX, Target.VNNI, Target.ARM64, Target.AVX2, None),
+    Target.VNNI: (Target.VNNI, Target.AMX, Target.ARM64, Target.AVX2, None),
+    Target.ARM64: (Target.ARM64, Target.VNNI, Target.AMX, Target.AVX2, None),
+    Target.AVX2: (Target.AVX2, None),
+    None: (None, Target.AVX2),
 }
-"""For each machine the targets whose graphs it computes exactly, best first.
+"""For each machine the targets whose graphs it computes exactly, best first; None stands for fp32.
 
-Graphs for VNNI and AMX use the full range of u8 times s8, whose pair sums x86 without VNNI keeps in 16 bits: there they
-may saturate. Graphs for AVX2 use a reduced range and are exact everywhere.
+Graphs for VNNI, AMX and arm64 use the full range of u8 times s8, whose pair sums x86 without VNNI keeps in 16 bits:
+there they may saturate. Graphs for AVX2 use a reduced range and are exact everywhere. A machine without INT8
+instructions emulates them, which takes longer than fp32 does.
 """
 
 
@@ -123,7 +133,8 @@ def select_graph(
     """Return the graph that runs a request on a machine.
 
     Without a precision it is the INT8 graph that the machine computes exactly, else the fp32 graph, else whatever INT8
-    graph there is. A stated precision is always kept, even where the machine may saturate (see ``is_exact_on``).
+    graph there is; on a machine without INT8 instructions it is the fp32 graph first. A stated precision is always
+    kept, even where the machine may saturate (see ``is_exact_on``).
 
     Args:
         manifest: The bundle's.
@@ -156,12 +167,56 @@ def is_exact_on(graph: GraphEntry, machine: Target | None) -> bool:
     Returns:
         False only for an INT8 graph whose number range is too wide for the machine.
     """
-    return graph.target is None or graph.target in _EXACT_TARGETS[machine]
+    return graph.target in _PREFERENCES[machine]
+
+
+def select_graphs(manifest: Manifest, *, machine: Target | None) -> dict[str, GraphEntry]:
+    """Return what a machine would run for each profile, the anytime graph included, where no precision is stated.
+
+    Args:
+        manifest: The bundle's.
+        machine: Best INT8 instruction set of the machine; None if it has none.
+
+    Returns:
+        Profile's name -> its graph.
+    """
+    names = profile_names(manifest) + ((ANYTIME,) if has_anytime_graph(manifest) else ())
+    return {name: select_graph(manifest, GraphRequest(name), precision=None, machine=machine) for name in names}
+
+
+def explain_choice(
+    manifest: Manifest, graph: GraphEntry, *, precision: Precision | None, machine: Target | None
+) -> str | None:
+    """Return what a user should know of a graph that was selected: that it is slower, or less exact, than it could be.
+
+    Args:
+        manifest: The bundle's.
+        graph: As ``select_graph`` returned it.
+        precision: What the caller insisted on.
+        machine: As ``select_graph`` got it.
+
+    Returns:
+        A warning with its remedy; None where all is well, or the caller asked for it.
+    """
+    here = "without INT8 instructions" if machine is None else f"with {machine.value}"
+    if graph.target is not None and not is_exact_on(graph, machine):
+        return (
+            f"{graph.file} was made for {graph.target.value}; this CPU, {here}, may saturate and answer less exactly. "
+            "Export with --target avx2, or load with precision='fp32'."
+        )
+    if graph.target is not None and machine is None:
+        return (
+            f"{graph.file} is INT8, which this CPU, {here}, computes more slowly than fp32. "
+            "Export with --precision both."
+        )
+    targets = sorted({other.target.value for other in manifest.graphs if other.target is not None})
+    if graph.target is not None or precision is not None or not targets:
+        return None
+    remedy = "INT8 would be no faster." if machine is None else "Export with --target avx2 as well to have INT8 here."
+    return f"The bundle's INT8 graphs are for {', '.join(targets)}; this CPU, {here}, runs fp32 instead. {remedy}"
 
 
 def _preference(graph: GraphEntry, machine: Target | None) -> int:
-    """Return a rank, lower is better: exact INT8 by target, then fp32, then INT8 that may saturate."""
-    exact = _EXACT_TARGETS[machine]
-    if graph.precision is Precision.FP32:
-        return len(exact)
-    return exact.index(graph.target) if graph.target in exact else len(exact) + 1
+    """Return a rank, lower is better; INT8 that may saturate comes last."""
+    exact = _PREFERENCES[machine]
+    return exact.index(graph.target) if graph.target in exact else len(exact)

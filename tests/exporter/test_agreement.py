@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dynbert.errors import InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
-from dynbert_export.agreement import METRICS, measure_agreement
+from dynbert_export.agreement import _MEASURES, compared_part, measure_agreement
+from dynbert_export.tasks import HEADS
 
 _MEAN = Pooling(mode=PoolingMode.MEAN, normalize=False)
 _CLS = Pooling(mode=PoolingMode.CLS, normalize=True)
@@ -25,9 +27,8 @@ def _classify(wanted, got, problem_type=None):
     )
 
 
-def test_every_task_has_a_metric():
-    assert set(METRICS) == set(Task)
-    assert len(set(METRICS.values())) == len(Task)
+def test_every_metric_is_measured():
+    assert set(_MEASURES) == {head.metric for head in HEADS.values()}
 
 
 @pytest.mark.parametrize("pooling", [_MEAN, _CLS])
@@ -138,11 +139,80 @@ def test_agreement_is_no_number_when_an_output_is_none(task, wrong):
     names = {
         Task.FEATURE_EXTRACTION: ("last_hidden_state",),
         Task.QUESTION_ANSWERING: ("start_logits", "end_logits"),
-        Task.TEXT_CLASSIFICATION: ("logits",),
-    }[task]
-    good = np.ones((1, 4, 6) if task is Task.FEATURE_EXTRACTION else (1, 4), np.float32)
+        Task.PRETRAINING: ("prediction_logits", "seq_relationship_logits"),
+    }.get(task, ("logits",))
+    good = np.ones((1, 4, 6) if task in {Task.FEATURE_EXTRACTION, Task.TOKEN_CLASSIFICATION} else (1, 4), np.float32)
     bad = good.copy()
     bad[0, 0] = wrong
     outputs = [[dict.fromkeys(names, array)] for array in (good, bad)]
     assert measure_agreement(task, outputs[0], outputs[0], [_feed(4)], pooling=_MEAN) == pytest.approx(1)
     assert np.isnan(measure_agreement(task, *outputs, [_feed(4)], pooling=_MEAN))
+
+
+def test_tokens_count_one_by_one_and_padding_not_at_all():
+    wanted = np.array([[[9, 0], [0, 2], [0, 0], [50, 0]], [[3, 0], [0, 0], [0, 0], [0, 0]]], np.float32)
+    got = np.array([[[1, 0], [1, 0], [1, 0], [0, 9]], [[0, 1], [0, 9], [0, 9], [0, 9]]], np.float32)
+    expected = np.mean([1, np.exp(-2), 1, np.exp(-3)])
+    result = measure_agreement(Task.TOKEN_CLASSIFICATION, [{"logits": wanted}], [{"logits": got}], [_feed(3, 1)])
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+_MASK = 3
+
+
+def _masked_feed(*masks):
+    ids = np.array(masks, dtype=np.int64) * _MASK
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def test_only_scores_at_masks_are_compared():
+    scores = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
+    sentences = np.ones((2, 2), np.float32)
+    outputs = {"prediction_logits": scores, "seq_relationship_logits": sentences}
+    part = compared_part(Task.PRETRAINING, outputs, _masked_feed([0, 1, 0], [1, 0, 1]), mask_token_id=_MASK)
+    np.testing.assert_array_equal(part["prediction_logits"], [scores[0, 1], scores[1, 0], scores[1, 2]])
+    np.testing.assert_array_equal(part["seq_relationship_logits"], sentences)
+    assert part["prediction_logits"].base is None, "a view would keep all scores in memory"
+    for task in set(Task) - {Task.PRETRAINING, Task.FILL_MASK}:
+        assert compared_part(task, outputs, _feed(3), mask_token_id=None) is outputs
+
+
+def test_every_mask_counts_the_same_whatever_its_text():
+    wanted = [{"logits": np.array([[9.0, 8, 0]] * count, np.float32)} for count in (3, 1)]
+    got = [{"logits": np.array([[5.0, 0, 0]] * 3, np.float32)}, {"logits": np.array([[0, 5.0, 0]], np.float32)}]
+    feeds = [_masked_feed([1, 1, 1]), _masked_feed([0, 1])]
+    np.testing.assert_allclose(measure_agreement(Task.FILL_MASK, wanted, got, feeds), (3 + np.exp(-1)) / 4, rtol=1e-6)
+
+
+def test_both_heads_of_pretraining_weigh_the_same():
+    wanted = {"prediction_logits": [[9, 8], [9, 8], [9, 8]], "seq_relationship_logits": [[2, 0]]}
+    got = {"prediction_logits": [[0, 1], [1, 0], [1, 0]], "seq_relationship_logits": [[0, 1]]}
+    outputs = [[{name: np.array(rows, np.float32) for name, rows in item.items()}] for item in (wanted, got)]
+    expected = np.mean([(np.exp(-1) + 2) / 3, np.exp(-2)])
+    result = measure_agreement(Task.PRETRAINING, *outputs, [_masked_feed([1, 1, 1])])
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def _choose(wanted, got):
+    outputs = [[{"logits": np.array([[score]], np.float32)} for score in scores] for scores in (wanted, got)]
+    return measure_agreement(Task.MULTIPLE_CHOICE, *outputs, [_feed(2)] * len(wanted))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "expected"),
+    [
+        ([1, 2, 3, 4], [0, 0, 0, 9], [1]),
+        ([1, 2, 3, 4], [0, 0, 9, 0], [np.exp(-1)]),
+        ([1, 2, 3, 4, 9, 7, 7, 7], [0, 0, 9, 0, 1, 2, 0, 0], [np.exp(-1), np.exp(-2)]),
+        ([0, 0, 0, 5, 3, 0, 0, 0, 0, 0, 6], [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0], [1, np.exp(-3)]),
+        ([2, 0], [0, 1], [np.exp(-2)]),
+        ([7], [1], [1]),
+    ],
+)
+def test_four_choices_after_each_other_compete(wanted, got, expected):
+    np.testing.assert_allclose(_choose(wanted, got), np.mean(expected), rtol=1e-6)
+
+
+def test_embeddings_need_a_pooling():
+    with pytest.raises(InputError, match="pooling must be given"):
+        measure_agreement(Task.FEATURE_EXTRACTION, [{}], [{}], [_feed(2)])

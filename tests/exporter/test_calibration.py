@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert_export.calibration import Sample, choose_samples, encode_packed, encode_padded, load_texts
+from dynbert_export.calibration import Sample, choose_samples, encode_packed, encode_padded, load_texts, mask_tokens
 from dynbert_export.checkpoint import load_checkpoint, load_tokenizer
 from dynbert_export.errors import CalibrationError
+from dynbert_export.tasks import HEADS
 from tests.helpers.checkpoints import make_checkpoint
 
 _TEXTS = (Sample("a great day"), Sample("the river"))
@@ -177,7 +179,7 @@ def test_built_in_texts_are_many_and_varied_and_name_the_option(task):
     texts = load_texts(None, task)
     assert (texts.name, len(texts.samples) >= 100) == ("built-in", True)
     assert "--calibration FILE" in texts.notice
-    assert all((sample.pair is not None) == (task is Task.QUESTION_ANSWERING) for sample in texts.samples)
+    assert all((sample.pair is not None) == HEADS[task].pairs.is_required for sample in texts.samples)
     words = [len((sample.pair or sample.text).split()) for sample in texts.samples]
     assert max(words) > 80
     assert task is Task.QUESTION_ANSWERING or min(words) == 1
@@ -281,3 +283,53 @@ def test_a_tokenizer_file_with_its_own_truncation_and_padding_is_overruled(token
     own.backend_tokenizer.enable_padding(length=50)
     (batch,) = encode_padded(_TEXTS, own, max_length=64, batch_size=2)
     assert batch["input_ids"].shape == (2, 5)
+
+
+_SENTENCES = [Task.NEXT_SENTENCE_PREDICTION, Task.MULTIPLE_CHOICE, Task.PRETRAINING]
+
+
+@pytest.mark.parametrize("task", _SENTENCES)
+def test_single_texts_are_paired_with_their_successors_when_any_pair_will_do(tmp_path, task):
+    path = _write(tmp_path, "a.txt", "one\ntwo\nthree\n")
+    expected = (Sample("one", "two"), Sample("two", "three"), Sample("three", "one"))
+    assert load_texts(path, task).samples == expected
+    assert load_texts(_write(tmp_path, "b.txt", "alone"), task).samples == (Sample("alone", "alone"),)
+    built_in = load_texts(None, task).samples
+    assert all(first.pair == second.text for first, second in itertools.pairwise(built_in))
+
+
+@pytest.mark.parametrize("task", _SENTENCES)
+def test_pairs_of_a_file_stay_as_they_are(tmp_path, task):
+    path = _write(tmp_path, "a.csv", "sentence1,sentence2\nwho was it?,it was she\nwhere?,in the city by the river\n")
+    assert load_texts(path, task).samples == _PAIRS
+    with pytest.raises(CalibrationError, match="only single texts or only pairs"):
+        load_texts(_write(tmp_path, "b.jsonl", '"one"\n{"text": "x", "text_pair": "y"}'), task)
+
+
+def _rows(tokens, tokenizer, words=1):
+    ids = np.full((4, tokens), tokenizer.convert_tokens_to_ids("river"), dtype=np.int64)
+    ids[:, 0], ids[:, words + 1 :] = tokenizer.cls_token_id, tokenizer.pad_token_id
+    mask = (np.arange(tokens) < words + 1).astype(np.int64)
+    return {"input_ids": ids, "attention_mask": np.broadcast_to(mask, ids.shape).copy()}
+
+
+@pytest.mark.parametrize(("words", "count"), [(1, 1), (3, 1), (20, 3), (60, 9)])
+def test_masks_stand_for_some_of_the_words(tokenizer, words, count):
+    rows = _rows(64, tokenizer, words)
+    masked = mask_tokens(rows, tokenizer, seed=0)
+    differs = masked["input_ids"] != rows["input_ids"]
+    assert (masked["input_ids"][differs] == tokenizer.mask_token_id).all()
+    assert differs.sum(axis=1).tolist() == [count] * 4
+    assert not differs[:, 0].any()
+    assert not differs[:, words + 1 :].any()
+    assert tokenizer.mask_token_id not in rows["input_ids"], "the given one stays as it is"
+    np.testing.assert_array_equal(mask_tokens(rows, tokenizer, seed=0)["input_ids"], masked["input_ids"])
+    if words > 3:
+        assert (mask_tokens(rows, tokenizer, seed=1)["input_ids"] != masked["input_ids"]).any()
+
+
+def test_a_row_without_words_has_a_mask_all_the_same(tokenizer):
+    rows = _rows(8, tokenizer, words=0)
+    assert (mask_tokens(rows, tokenizer, seed=0)["input_ids"] == tokenizer.mask_token_id).sum(axis=1).tolist() == [
+        1
+    ] * 4

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from dynbert.errors import InputError
+from dynbert.inputs import INPUT_NAMES, arrange_rows
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenizer, save_tokenizer
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options import TaskOption
+from dynbert_export.tasks import ARCHITECTURES, HEADS
 from tests.helpers.checkpoints import (
     LABELS,
     VOCABULARY,
@@ -53,20 +55,26 @@ def _rewrite_weights(folder, change):
     save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path)
 
 
-def _run(model, tokenizer):
+def _run(model, tokenizer, task=Task.FEATURE_EXTRACTION):
+    """Return the first output, ``[texts, values]``; both outputs of pretraining side by side."""
     import torch
 
+    rows = tokenizer(_TEXTS, padding=True, return_tensors="np")
+    feed = arrange_rows({name: rows[name] for name in INPUT_NAMES}, task)
     with torch.no_grad():
-        return model(**tokenizer(_TEXTS, padding=True, return_tensors="pt"))[0].numpy()
+        outputs = model(**{name: torch.from_numpy(array) for name, array in feed.items()}).to_tuple()
+    heads = outputs[: 2 if task is Task.PRETRAINING else 1]
+    return np.concatenate([output.numpy().reshape(len(_TEXTS), -1) for output in heads], axis=1)
 
 
 @pytest.mark.parametrize("task", list(Task))
 def test_load_checkpoint_finds_out_what_there_is_to_know(checkpoints, task):
     checkpoint = load_checkpoint(str(checkpoints[task]))
     is_classifier, is_embedder = task is Task.TEXT_CLASSIFICATION, task is Task.FEATURE_EXTRACTION
+    has_labels = task in {Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}
     assert (checkpoint.task, checkpoint.name, checkpoint.revision) == (task, task.value, None)
     assert checkpoint.architecture == checkpoint.config.architectures[0]
-    assert checkpoint.labels == (LABELS if is_classifier else ())
+    assert checkpoint.labels == (LABELS if has_labels else ())
     assert checkpoint.problem_type == ("single_label_classification" if is_classifier else None)
     assert checkpoint.pooling == (Pooling(mode=PoolingMode.MEAN, normalize=False) if is_embedder else None)
     assert checkpoint.max_length == 64
@@ -83,12 +91,12 @@ def test_load_model_computes_what_transformers_computes(checkpoints, task):
     reference = getattr(transformers, checkpoint.architecture).from_pretrained(checkpoints[task])
     assert not model.training
     assert model.dtype == torch.float32
-    result, expected = _run(model, tokenizer), _run(reference, tokenizer)
+    result, expected = _run(model, tokenizer, task), _run(reference, tokenizer, task)
     assert np.std(expected) > 0.01
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("task", [Task.QUESTION_ANSWERING, Task.TEXT_CLASSIFICATION])
+@pytest.mark.parametrize("task", sorted(set(Task) - {Task.FEATURE_EXTRACTION}))
 def test_any_bert_can_be_exported_for_its_features(checkpoints, task):
     import transformers
 
@@ -173,6 +181,8 @@ def load_config(folder):
     [
         ({"model_type": "distilbert"}, "must be a BERT, got model_type 'distilbert' .* BertForQuestionAnswering"),
         ({"model_type": None}, "must be a BERT, got model_type None"),
+        ({"architectures": ["BertLMHeadModel"]}, "got BertLMHeadModel in config.json. Pass --task feature-extraction"),
+        ({"architectures": ["RobertaForMaskedLM"]}, "Architecture must be one of .*, got RobertaForMaskedLM"),
         ({"is_decoder": True}, "is_decoder must not be set, got True .* Decoders cannot be exported"),
         ({"add_cross_attention": True}, "add_cross_attention must not be set"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map must not be set.* bring their own code"),
@@ -191,8 +201,8 @@ def load_config(folder):
         ({"id2label": {"1": "a", "2": "b"}}, r"id2label must number the labels from 0, got \[1, 2\]"),
         ({"id2label": ["a", "b"]}, "must be the config of a BERT"),
         ({"length_config": "9,10"}, "model that can be built, got: .*must not increase"),
-        ({"architectures": ["BertForMaskedLM"]}, "got BertForMaskedLM in config.json. Pass --task feature-extraction"),
-        ({"architectures": ["BertForPreTraining"]}, "got BertForPreTraining in config.json"),
+        ({"architectures": ["BertForMaskedLM"]}, "must include cls.predictions.bias, .*dense.weight, .*, got none"),
+        ({"architectures": ["BertForPreTraining"]}, "must include .*, cls.seq_relationship.weight, .*, got none"),
         ({"architectures": ["AutoModel"]}, "got AutoModel in config.json"),
         ({"architectures": None}, "got none in config.json. .*, or the task that it was trained for"),
         ({"hidden_size": 64}, r"must fit config.json, got \d+ faults .*word_embeddings.weight must be \[200, 64\]"),
@@ -487,7 +497,140 @@ def test_the_helpers_checkpoints_are_worth_testing_with(checkpoints, tmp_path):
     assert len(tokens) > 10
 
 
-def test_question_answering_is_refused_when_the_model_has_one_token_type(tmp_path):
-    folder = make_checkpoint(tmp_path / "model", "question-answering", type_vocab_size=1)
-    with pytest.raises(CheckpointError, match="type_vocab_size must be at least 2 for question-answering, got 1"):
+@pytest.mark.parametrize("task", sorted(task for task in Task if HEADS[task].pairs.is_required))
+def test_pairs_are_refused_when_the_model_has_one_token_type(tmp_path, task):
+    folder = make_checkpoint(tmp_path / "model", task, type_vocab_size=1)
+    with pytest.raises(CheckpointError, match=f"type_vocab_size must be at least 2 for {task.value}, got 1"):
         load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("Roberta", "RobertaForMaskedLM"),
+        ("DistilBert", "DistilBertForSequenceClassification"),
+        ("Albert", "AlbertForQuestionAnswering"),
+        ("Electra", "ElectraForPreTraining"),
+        ("DebertaV2", "DebertaV2ForTokenClassification"),
+    ],
+)
+def test_models_of_other_families_are_refused_by_their_config_alone(tmp_path, name, architecture):
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(architectures=[architecture])
+    config.save_pretrained(tmp_path)  # and nothing else is there
+    with pytest.raises(CheckpointError, match=f"must be a BERT, got model_type '{config.model_type}'") as caught:
+        load_checkpoint(str(tmp_path))
+    assert all(known in str(caught.value) for known in ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", ["BertForPreTraining", "BertForMaskedLM"])
+@pytest.mark.parametrize("task", [Task.FILL_MASK, Task.NEXT_SENTENCE_PREDICTION, Task.PRETRAINING])
+def test_a_checkpoint_of_pretraining_has_three_heads(checkpoints, tmp_path, task, architecture):
+    """Whichever class its config names: bert-base-uncased says BertForMaskedLM and has both heads."""
+    import transformers
+
+    folder = shutil.copytree(checkpoints[Task.PRETRAINING], tmp_path / "model")
+    edit_json(folder / "config.json", architectures=[architecture])
+    checkpoint = load_checkpoint(str(folder), task=TaskOption(task.value))
+    assert (checkpoint.task, checkpoint.architecture) == (task, HEADS[task].architecture)
+    reference = getattr(transformers, checkpoint.architecture).from_pretrained(checkpoints[Task.PRETRAINING])
+    tokenizer = load_tokenizer(checkpoint)
+    expected = _run(reference, tokenizer, task)
+    np.testing.assert_allclose(_run(load_model(checkpoint), tokenizer, task), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "message"),
+    [
+        (
+            Task.FILL_MASK,
+            Task.NEXT_SENTENCE_PREDICTION,
+            "must include pooler.dense.weight, .*cls.seq_relationship.b",
+        ),
+        (Task.FILL_MASK, Task.PRETRAINING, "must include .*pooler.dense.bias, cls.seq_relationship.weight"),
+        (
+            Task.NEXT_SENTENCE_PREDICTION,
+            Task.FILL_MASK,
+            "must be BertForMaskedLM or BertForPreTraining, got BertFor",
+        ),
+        (Task.NEXT_SENTENCE_PREDICTION, Task.PRETRAINING, "must be BertForPreTraining or BertForMaskedLM, got BertFor"),
+        (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, "must be BertForTokenClassification, got BertForSeq"),
+        (Task.FEATURE_EXTRACTION, Task.MULTIPLE_CHOICE, "must be BertForMultipleChoice, got BertModel in config.json"),
+    ],
+)
+def test_a_head_that_a_checkpoint_lacks_is_never_made_up(checkpoints, source, task, message):
+    with pytest.raises(CheckpointError, match=f"{message}.*--task feature-extraction"):
+        load_checkpoint(str(checkpoints[source]), task=TaskOption(task.value))
+
+
+def _store_both_names(state):
+    return state | {
+        "cls.predictions.decoder.weight": state["bert.embeddings.word_embeddings.weight"].clone(),
+        "cls.predictions.decoder.bias": state["cls.predictions.bias"].clone(),
+    }
+
+
+def _store_the_decoders_names(state):
+    gone = {"bert.embeddings.word_embeddings.weight", "cls.predictions.bias"}
+    return {name: tensor for name, tensor in _store_both_names(state).items() if name not in gone}
+
+
+@pytest.mark.parametrize("change", [dict, _store_both_names, _store_the_decoders_names])
+@pytest.mark.parametrize("task", [Task.FILL_MASK, Task.PRETRAINING])
+def test_tied_weights_may_be_stored_under_either_name_or_both(checkpoints, tmp_path, task, change):
+    folder = shutil.copytree(checkpoints[task], tmp_path / "model")
+    before = _run_checkpoint(folder)
+    _rewrite_weights(folder, change)
+    np.testing.assert_array_equal(_run_checkpoint(folder), before)
+    model = load_model(load_checkpoint(str(folder)))
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
+    assert model.cls.predictions.decoder.bias is model.cls.predictions.bias
+
+
+def test_tied_weights_that_differ_are_refused_unless_the_config_unties_them(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints[Task.FILL_MASK], tmp_path / "model")
+    before = _run_checkpoint(folder)
+    name = "cls.predictions.decoder.weight"
+    _rewrite_weights(folder, lambda state: _store_both_names(state) | {name: _store_both_names(state)[name] * 2})
+    with pytest.raises(CheckpointError, match=f"must be equal where config.json ties them, got others in {name} than"):
+        load_model(load_checkpoint(str(folder)))
+    edit_json(folder / "config.json", tie_word_embeddings=False)
+    assert np.abs(_run_checkpoint(folder) - before).max() > 0.1
+    _rewrite_weights(folder, lambda state: {key: tensor for key, tensor in state.items() if key != name})
+    with pytest.raises(CheckpointError, match=f"must include {name}, got none"):
+        load_checkpoint(str(folder))
+
+
+def _remove_mask_token(folder, form):
+    """Leave one file of the tokenizer, without its mask token."""
+    words = [word for word in VOCABULARY if word != "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"] = {word: index for index, word in enumerate(words)}
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != "[MASK]"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    (folder / {"tokenizer.json": "vocab.txt", "vocab.txt": "tokenizer.json"}[form]).unlink()
+
+
+@pytest.mark.parametrize("form", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize("task", [Task.FILL_MASK, Task.PRETRAINING])
+def test_a_tokenizer_without_a_mask_token_is_refused_where_tokens_are_foretold(checkpoints, tmp_path, task, form):
+    folder = shutil.copytree(checkpoints[task], tmp_path / "model")
+    assert load_tokenizer(load_checkpoint(str(folder))).mask_token_id == VOCABULARY.index("[MASK]")
+    _remove_mask_token(folder, form)
+    with pytest.raises(CheckpointError, match=f"must have a mask token for {task.value}, got none in"):
+        load_tokenizer(load_checkpoint(str(folder)))
+    load_tokenizer(load_checkpoint(str(folder), task=TaskOption.FEATURE_EXTRACTION))
+
+
+def test_sentence_transformers_files_go_before_the_heads_of_pretraining(checkpoints, tmp_path):
+    folder = shutil.copytree(checkpoints[Task.FILL_MASK], tmp_path / "model")
+    write_sentence_transformers_files(folder)
+    assert load_checkpoint(str(folder)).task is Task.FEATURE_EXTRACTION
+    assert load_checkpoint(str(folder), task=TaskOption.FILL_MASK).pooling is None
+
+
+def test_votes_of_padding_are_told(embedder):
+    edit_json(embedder / "config.json", count_padded_queries=True)
+    assert "depends on padding" in load_checkpoint(str(embedder)).notes[-1]

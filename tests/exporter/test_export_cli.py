@@ -16,6 +16,7 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Latency
 from dynbert_export import cli, pipeline
 from dynbert_export.errors import ExportError, GateError
+from dynbert_export.options import TargetOption
 from dynbert_export.recipe import ExportConfig
 from tests.helpers.bundles import make_bundle
 
@@ -47,6 +48,13 @@ def invoke(monkeypatch, tmp_path):
 def test_version_is_printed(invoke):
     result, _ = invoke("--version")
     assert (result.exit_code, dynbert.__version__ in result.output) == (0, True)
+
+
+def test_target_is_repeatable(invoke):
+    options = ("--model", "m", "-o", "out")
+    assert invoke(*options)[1].target == (TargetOption.AUTO,)
+    assert invoke(*options, "--target", "avx2")[1].target == (TargetOption.AVX2,)
+    assert invoke(*options, "--target", "vnni", "--target", "avx2")[1].target == (TargetOption.VNNI, TargetOption.AVX2)
 
 
 def test_help_names_every_option(invoke):

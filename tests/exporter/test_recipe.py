@@ -68,7 +68,7 @@ def test_load_recipe_reads_every_option(tmp_path):
         max_length=384,
         quantize=QuantizeOption.DYNAMIC,
         precision=PrecisionOption.BOTH,
-        target=TargetOption.AVX2,
+        target=(TargetOption.AVX2,),
         smooth_quant_alpha=0.5,
         calibration=Path("/data/squad.json"),
         calibration_samples=10,
@@ -157,6 +157,19 @@ def test_load_recipe_refuses_files_that_cannot_be_read(tmp_path):
         load_recipe(latin)
 
 
+@pytest.mark.parametrize(
+    ("written", "targets"),
+    [
+        ("vnni", (TargetOption.VNNI,)),
+        ("[vnni, avx2]", (TargetOption.VNNI, TargetOption.AVX2)),
+        ("[avx2, vnni, avx2]", (TargetOption.AVX2, TargetOption.VNNI)),
+    ],
+)
+def test_target_is_one_or_a_list(tmp_path, written, targets):
+    recipe = load_recipe(_write(tmp_path, f"model: m\noutput: o\ntarget: {written}"))
+    assert make_config(recipe).target == targets
+
+
 def test_loading_a_recipe_runs_nothing(tmp_path):
     target = tmp_path / "made"
     with pytest.raises(RecipeError):
@@ -169,6 +182,9 @@ def test_loading_a_recipe_runs_nothing(tmp_path):
     [
         ({"task": "translation"}, "task must be one of auto, question-answering, .*, got 'translation'."),
         ({"target": "sse"}, "target must be one of auto, vnni, amx, avx2, arm64, got 'sse'."),
+        ({"target": []}, r"target must be one of auto, vnni, amx, avx2, arm64, or a list of them, got \[\]."),
+        ({"target": None}, "target must be one of auto, .*, or a list of them, got None."),
+        ({"target": ["vnni", "sse", 3]}, "target must be one of auto, vnni, amx, avx2, arm64, got 'sse', 3."),
         ({"quantize": True}, "quantize must be one of static, dynamic, none, got True."),
         ({"model": 3}, "model must be text, got 3."),
         ({"model": ""}, "model must be a hub id or a folder, got ''."),
@@ -257,8 +273,17 @@ def test_precision_follows_quantize_where_it_is_not_given(quantize):
 def test_options_cover_the_vocabulary_of_the_manifest():
     assert {option.value for option in TaskOption} == {"auto", *(task.value for task in Task)}
     assert {option.value for option in PrecisionOption} == {"both", *(precision.value for precision in Precision)}
-    gates = Gates(int8_min_cosine=0.1, int8_min_label_agreement=0.2, int8_min_span_agreement=0.3)
-    assert [gates.int8_min_agreement(task) for task in Task] == [0.3, 0.2, 0.1]
+
+
+def test_every_task_has_a_gate_and_every_gate_a_task():
+    names = sorted(name for name in Gates.model_fields if name.startswith("int8_min_"))
+    gates = Gates(**{name: index / 10 for index, name in enumerate(names)})
+    thresholds = {task: gates.int8_min_agreement(task) for task in Task}
+    assert sorted(set(thresholds.values())) == [index / 10 for index in range(len(names))]
+    assert thresholds[Task.QUESTION_ANSWERING] == names.index("int8_min_span_agreement") / 10
+    assert thresholds[Task.NEXT_SENTENCE_PREDICTION] == thresholds[Task.TEXT_CLASSIFICATION]
+    defaults = {task: Gates().int8_min_agreement(task) for task in Task}
+    assert defaults == dict.fromkeys(Task, 0.9) | {Task.FEATURE_EXTRACTION: 0.97}
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,23 @@ def test_card_shows_how_to_call_the_bundle(tmp_path, task, call):
     assert f"for {task.value}, at most 16 tokens" in card
 
 
+@pytest.mark.parametrize(
+    ("task", "call"),
+    [
+        (Task.TOKEN_CLASSIFICATION, 'model("A text.", profile="fast")'),
+        (Task.FILL_MASK, 'model("Paris is the <mask> of France.", profile="fast")'),
+        (Task.NEXT_SENTENCE_PREDICTION, 'model("First.", text_pair="Second.", profile="fast")'),
+        (Task.MULTIPLE_CHOICE, 'model("A question?", choices=["a", "b"], profile="fast")'),
+        (Task.PRETRAINING, 'model("Paris is the <mask> of France.", text_pair='),
+    ],
+)
+def test_card_shows_how_to_call_every_task(manifest, task, call):
+    model = msgspec.structs.replace(manifest.model, task=task)
+    card = write_card(msgspec.structs.replace(manifest, model=model), mask_token="<mask>")  # noqa: S106  (no password)
+    assert call in card
+    assert f"for {task.value}, at most" in card
+
+
 def test_card_table_has_every_graph(manifest):
     card = write_card(manifest)
     table = [line.split("|")[1:-1] for line in card.splitlines() if line.startswith("|")]

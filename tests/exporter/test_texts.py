@@ -8,6 +8,7 @@ import pytest
 from dynbert.manifest import Task
 from dynbert_export.calibration import CalibrationTexts, Sample, load_texts
 from dynbert_export.checkpoint import load_tokenizer
+from dynbert_export.tasks import HEADS
 from dynbert_export.texts import prepare_texts
 
 _WORDS = ("city", "river", "story", "train", "water", "house", "bridge", "night", "book", "film")
@@ -24,8 +25,8 @@ def _texts(count, words=20):
     return CalibrationTexts(samples, name="mine.txt", notice=None)
 
 
-def _prepare(texts, tokenizer, samples=128, max_length=64, seed=0):
-    return prepare_texts(texts, tokenizer, samples=samples, max_length=max_length, seed=seed)
+def _prepare(texts, tokenizer, task=Task.FEATURE_EXTRACTION, samples=128, max_length=64, seed=0):
+    return prepare_texts(texts, tokenizer, task, samples=samples, max_length=max_length, seed=seed)
 
 
 def _rows(feeds):
@@ -88,9 +89,26 @@ def test_seed_decides_the_samples(tokenizer):
 
 @pytest.mark.parametrize("task", list(Task))
 def test_built_in_texts_come_with_a_notice(tokenizer, task):
-    prepared = _prepare(load_texts(None, task), tokenizer)
+    prepared = _prepare(load_texts(None, task), tokenizer, task)
     assert "--calibration" in prepared.notice
     assert prepared.name.startswith("built-in, ")
     assert prepared.evaluation_samples >= 8
     has_second_part = any((feed["token_type_ids"] == 1).any() for feed in prepared.calibration)
-    assert has_second_part == (task is Task.QUESTION_ANSWERING)
+    assert has_second_part == HEADS[task].pairs.is_required
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_rows_have_the_shape_and_the_masks_that_the_task_needs(tokenizer, task):
+    texts = _texts(20)
+    prepared, plain = _prepare(texts, tokenizer, task), _prepare(texts, tokenizer)
+    for feeds in (prepared.calibration, prepared.evaluation):
+        assert {feed["input_ids"].ndim for feed in feeds} == {3 if task is Task.MULTIPLE_CHOICE else 2}
+        assert all(feed["input_ids"].size == feed["input_ids"].shape[-1] for feed in feeds)
+        shares = [(feed["input_ids"] == tokenizer.mask_token_id).mean() for feed in feeds]
+        assert all(0.05 < share < 0.2 for share in shares) if HEADS[task].has_vocabulary else not any(shares)
+    assert prepared.evaluation_samples == plain.evaluation_samples
+    places = {tuple(np.flatnonzero(feed["input_ids"] == tokenizer.mask_token_id)) for feed in prepared.calibration}
+    assert len(places) > 1 or not HEADS[task].has_vocabulary, "other masks in every window"
+    again = _prepare(texts, tokenizer, task)
+    for first, second in zip(prepared.evaluation, again.evaluation, strict=True):
+        np.testing.assert_array_equal(first["input_ids"], second["input_ids"])

@@ -24,10 +24,20 @@ from tests.helpers.graphs import (
     with_lengths,
 )
 
-_OUTPUTS = {
+_OUTPUTS = {task: ["logits"] for task in Task} | {
     Task.FEATURE_EXTRACTION: ["last_hidden_state"],
     Task.QUESTION_ANSWERING: ["start_logits", "end_logits"],
-    Task.TEXT_CLASSIFICATION: ["logits"],
+    Task.PRETRAINING: ["prediction_logits", "seq_relationship_logits"],
+}
+_SHAPES = {
+    Task.FEATURE_EXTRACTION: ["[batch_size,sequence_length,32]"],
+    Task.QUESTION_ANSWERING: ["[batch_size,sequence_length]"] * 2,
+    Task.TEXT_CLASSIFICATION: ["[batch_size,3]"],
+    Task.TOKEN_CLASSIFICATION: ["[batch_size,sequence_length,3]"],
+    Task.FILL_MASK: ["[batch_size,sequence_length,200]"],
+    Task.NEXT_SENTENCE_PREDICTION: ["[batch_size,2]"],
+    Task.MULTIPLE_CHOICE: ["[batch_size,num_choices]"],
+    Task.PRETRAINING: ["[batch_size,sequence_length,200]", "[batch_size,2]"],
 }
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids", LENGTH_INPUT}
 
@@ -43,8 +53,12 @@ def test_graph_has_the_names_that_optimum_and_the_other_stages_know(traced):
 
 def test_graph_has_free_batch_and_length(traced):
     shapes = {value.name: value.shape for value in traced.graph.graph.inputs}
-    assert [str(dim) for dim in shapes["input_ids"]] == ["batch_size", "sequence_length"]
+    choices = ["num_choices"] if traced.checkpoint.task is Task.MULTIPLE_CHOICE else []
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert [str(dim) for dim in shapes[name]] == ["batch_size", *choices, "sequence_length"]
     assert list(shapes[LENGTH_INPUT]) == [traced.spec.num_layers]
+    outputs = {value.name: str(value.shape) for value in traced.graph.graph.outputs}
+    assert [outputs[name] for name in _OUTPUTS[traced.checkpoint.task]] == _SHAPES[traced.checkpoint.task]
 
 
 def test_graph_is_valid_and_says_who_made_it(traced):
@@ -70,7 +84,7 @@ def test_graph_selects_by_gather_elements(traced):
 @pytest.mark.parametrize("lengths", [(64, 64, 64), (20, 10, 5), (1, 1, 1), (1000, 500, 2)])
 def test_graph_runs_any_lengths_as_the_model_does(traced, lengths):
     config = LengthConfig(lengths)
-    feeds = [make_feed(batch, tokens, seed=1) for tokens in (1, 2, 33, 64) for batch in (1, 5)]
+    feeds = [traced.arrange(make_feed(batch, tokens, seed=1)) for tokens in (1, 2, 33, 64) for batch in (1, 5)]
     # Unresolved counts: larger ones than there are tokens must be clamped by the graph itself.
     given = [{**feed, LENGTH_INPUT: np.array(lengths)} for feed in feeds]
     for feed, outputs in zip(feeds, run_graph_in_memory(traced.graph, *given), strict=True):

@@ -8,7 +8,7 @@ import pytest
 
 from dynbert.errors import BundleError
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Target, Task
 from dynbert_export import verify
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import add_initializer, producer_of
@@ -32,11 +32,15 @@ def _check(path, traced, *, lengths=(_CONFIG,), cases=None, limit=1e-4):
     return check_parity(
         path,
         TorchReference(traced.model, task_outputs(traced.graph), always_keep_cls_token=keep_cls),
-        make_cases(traced.checkpoint.config, max_length=64, seed=0) if cases is None else cases,
+        _make_cases(traced) if cases is None else cases,
         lengths=lengths,
         max_abs_difference=limit,
         always_keep_cls_token=keep_cls,
     )
+
+
+def _make_cases(traced, *, max_length=64, seed=0):
+    return make_cases(traced.checkpoint.config, traced.checkpoint.task, max_length=max_length, seed=seed)
 
 
 def _published(traced, config=_CONFIG):
@@ -47,7 +51,7 @@ def _published(traced, config=_CONFIG):
 def test_parity_holds_when_the_graph_is_good(traced, config, tmp_path):
     path = _write(_published(traced, config), tmp_path)
     parity = _check(path, traced, lengths=(config,))
-    rows = sum(len(case["input_ids"]) for case in make_cases(traced.checkpoint.config, max_length=64, seed=0))
+    rows = sum(len(case["input_ids"]) for case in _make_cases(traced))
     assert (parity.inputs, parity.near_ties, parity.agreement) == (rows, 0, 1.0)
     assert 0 < parity.max_abs_difference < 1e-5
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.fp32.onnx", "weights.bin"]
@@ -198,6 +202,21 @@ def _with_later_tokens_first(model):
     top.replace_input_with(0, skewed.outputs[0])
 
 
+def test_reference_answers_from_memory_until_that_is_full(traced_embedder, monkeypatch):
+    """What is asked for again is the same object; what had to go is computed again, and equal."""
+    feeds = [make_feed(1, 16, seed=seed) for seed in range(4)]
+    reference = TorchReference(traced_embedder.model, ["last_hidden_state"], always_keep_cls_token=True)
+    bytes_each = reference.run(feeds[0], None).nbytes
+    assert bytes_each == 16 * 32 * 4
+    monkeypatch.setattr(verify, "_MAX_CACHED_BYTES", 3 * bytes_each)
+    first = [reference.run(feed, None) for feed in feeds]
+    second = [reference.run(feed, None) for feed in reversed(feeds)]
+    assert [one is other for one, other in zip(first, reversed(second), strict=True)] == [False, True, True, True]
+    np.testing.assert_array_equal(first[0].outputs["last_hidden_state"], second[-1].outputs["last_hidden_state"])
+    monkeypatch.setattr(verify, "_MAX_CACHED_BYTES", bytes_each - 1)
+    assert reference.run(feeds[0], _CONFIG).nbytes == bytes_each, "an answer too large to be kept is given all the same"
+
+
 def test_near_ties_are_counted_and_left_out(undecided, tmp_path):
     config = LengthConfig((4, 4, 4))
     model = _published(undecided, config)
@@ -230,7 +249,7 @@ def test_dropping_cls_is_no_near_tie(undecided, tmp_path):
 
 
 def test_cases_are_short_and_long_alone_and_unequally_padded(traced_embedder):
-    cases = make_cases(traced_embedder.checkpoint.config, max_length=64, seed=0)
+    cases = _make_cases(traced_embedder)
     assert [case["input_ids"].shape for case in cases] == [(b, t) for t in (1, 2, 3, 7, 64) for b in (1, 4)]
     for case in cases:
         counts = case["attention_mask"].sum(axis=1)
@@ -239,13 +258,11 @@ def test_cases_are_short_and_long_alone_and_unequally_padded(traced_embedder):
         assert (case["input_ids"][case["attention_mask"] == 0] == 0).all()
         assert case["input_ids"].max() < traced_embedder.vocab_size
     assert len(set(cases[-1]["attention_mask"].sum(axis=1))) == 4
-    assert make_cases(traced_embedder.checkpoint.config, max_length=130, seed=0)[-1]["input_ids"].shape == (4, 130)
+    assert _make_cases(traced_embedder, max_length=130)[-1]["input_ids"].shape == (4, 130)
 
 
 def test_cases_depend_on_the_seed_alone(traced_embedder):
-    first, second, other = (
-        make_cases(traced_embedder.checkpoint.config, max_length=64, seed=seed)[-1]["input_ids"] for seed in (0, 0, 1)
-    )
+    first, second, other = (_make_cases(traced_embedder, seed=seed)[-1]["input_ids"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
 
@@ -307,19 +324,66 @@ _QDQ = """(float[rows,8] x) => (float[rows,8] y) {
 )
 def test_kernels_fail_when_a_quantised_product_would_run_in_fp32(old, new, fault, tmp_path):
     generator = np.random.default_rng(0)
-    constants = {
-        "x_scale": np.float32(0.03),
-        "x_zero": np.uint8(131),
-        "w": generator.integers(-64, 65, (8, 8)).astype(np.int8),
-        "w_scale": generator.uniform(0.01, 0.02, 8).astype(np.float32),
-        "w_zero": np.zeros(8, np.int8),
-        "bias": generator.normal(size=8).astype(np.float32),
-    }
     assert old in _QDQ
-    model = parse_graph(_QDQ.replace(old, new), **constants)
+    model = parse_graph(_QDQ.replace(old, new), **_constants(generator))
     assert count_operators(model)["DequantizeLinear"] == 2
     with pytest.raises(GateError, match=fault):
         check_int8_kernels(_write(model, tmp_path), expected=1)
+
+
+def _constants(generator, *, activation=np.uint8, weight=np.int8):
+    middle = 131 if activation is np.uint8 else 3
+    return {
+        "x_scale": np.float32(0.03),
+        "x_zero": activation(middle),
+        "w": generator.integers(*((0, 128) if weight is np.uint8 else (-64, 65)), (8, 8)).astype(weight),
+        "w_scale": generator.uniform(0.01, 0.02, 8).astype(np.float32),
+        "w_zero": np.zeros(8, weight),
+        "bias": generator.normal(size=8).astype(np.float32),
+    }
+
+
+_LOWERED = """(float[rows,8] x) => (float[rows,8] y) {
+    q = QuantizeLinear (x, x_scale, x_zero)
+    y = com.microsoft.MatMulIntegerToFloat (q, w, x_scale, w_scale, x_zero, w_zero)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "exact_on", "fault"),
+    [
+        (np.uint8, np.int8, tuple(Target), ""),
+        (np.int8, np.int8, (Target.ARM64,), "s8 activations, for which x86 has no fast kernel"),
+        (np.uint8, np.uint8, (Target.AVX2, Target.ARM64), r"multiplies UINT8 weights on (vnni|amx)"),
+    ],
+)
+@pytest.mark.parametrize("target", list(Target))
+def test_kernels_must_be_of_types_that_are_fast_on_the_target(activation, weight, exact_on, fault, target, tmp_path):
+    constants = _constants(np.random.default_rng(0), activation=activation, weight=weight)
+    path = _write(parse_graph(_LOWERED, **constants), tmp_path)
+    if target in exact_on:
+        assert check_int8_kernels(path, expected=1, target=target) == 1
+        return
+    with pytest.raises(GateError, match=fault):
+        check_int8_kernels(path, expected=1, target=target)
+
+
+def test_kernels_fail_when_the_activation_is_s8_and_no_zero_point_says_so(tmp_path):
+    text = _LOWERED.replace("w_scale, x_zero, w_zero", "w_scale")
+    path = _write(parse_graph(text, **_constants(np.random.default_rng(0), activation=np.int8)), tmp_path)
+    with pytest.raises(GateError, match="s8 activations"):
+        check_int8_kernels(path, expected=1)
+
+
+def test_kernels_fail_when_a_weight_is_dequantised_for_anything(tmp_path):
+    """A table that is looked up as floats is four times the memory again: onnxruntime keeps both."""
+    text = _LOWERED.replace(
+        "y = com",
+        't = DequantizeLinear <axis = 1> (w, w_scale, w_zero) \n s = Einsum <equation = "ij->j"> (t) \n p = com',
+    ).replace("x_zero, w_zero)", "x_zero, w_zero) \n y = Add (p, s)")
+    path = _write(parse_graph(text, **_constants(np.random.default_rng(0))), tmp_path)
+    with pytest.raises(GateError, match="dequantises a weight at run time"):
+        check_int8_kernels(path, expected=1)
 
 
 def test_kernel_check_leaves_nothing_behind(quantized, traced_embedder, tmp_path, monkeypatch):

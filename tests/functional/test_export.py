@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 import dynbert
 from dynbert import cli as runtime_cli
+from dynbert.inputs import arrange_rows
 from dynbert.manifest import ANYTIME, FULL, Precision, Target, Task, read_manifest
 from tests.functional.conftest import BUNDLE_OPTIONS
 from tests.helpers.checkpoints import edit_json, make_checkpoint
@@ -27,10 +29,14 @@ def _copy_of_the_graphs_and_weights(bundle):
     return {path.name: path.read_bytes() for path in sorted(bundle.iterdir()) if path.suffix in {".onnx", ".bin"}}
 
 
+def _make_feed(task, batch, tokens):
+    return arrange_rows(make_feed(batch, tokens), task)
+
+
 def _int8_weights(path):
-    model = onnx.load(path)
-    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-    return [array for array in arrays if array.dtype == np.int8 and array.ndim == 2]
+    graph = onnx.load(path).graph
+    names = {node.input[1] for node in graph.node if node.op_type == "MatMulIntegerToFloat"}
+    return [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names]
 
 
 @pytest.mark.parametrize("task", _TASKS)
@@ -103,19 +109,20 @@ def test_fp32_full_equals_transformers(bundles, checkpoints, task):
     model = getattr(transformers, architecture).from_pretrained(checkpoints[task]).eval()
     bundle = dynbert.load(bundles[task], threads=1, precision="fp32")
     for batch, tokens in ((1, 1), (1, 64), (4, 20)):
-        feed = make_feed(batch, tokens)
+        feed = _make_feed(task, batch, tokens)
+        mask = feed["attention_mask"]
         with torch.no_grad():
             expected = model(**{name: torch.from_numpy(array) for name, array in feed.items()})
         for name, array in bundle.run(feed).items():
             wanted = expected[name].numpy()
             assert_informative(wanted)
-            valid = feed["attention_mask"] == 1 if task is not Task.TEXT_CLASSIFICATION else slice(None)
+            valid = mask == 1 if wanted.shape[: mask.ndim] == mask.shape else slice(None)
             np.testing.assert_allclose(array[valid], wanted[valid], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", _TASKS)
 def test_graphs_run_in_plain_onnxruntime(bundles, task):
-    feed = make_feed(3, 20)
+    feed = _make_feed(task, 3, 20)
     for precision in ("int8", "fp32"):
         model = dynbert.load(bundles[task], threads=1, precision=precision)
         for profile in (FULL, "fast", "half"):
@@ -134,17 +141,21 @@ _OPTIMUM = {
     Task.FEATURE_EXTRACTION: "ORTModelForFeatureExtraction",
     Task.QUESTION_ANSWERING: "ORTModelForQuestionAnswering",
     Task.TEXT_CLASSIFICATION: "ORTModelForSequenceClassification",
+    Task.TOKEN_CLASSIFICATION: "ORTModelForTokenClassification",
+    Task.FILL_MASK: "ORTModelForMaskedLM",
+    Task.MULTIPLE_CHOICE: "ORTModelForMultipleChoice",
 }
+"""It has none for the other two heads of pretraining."""
 
 
 @pytest.mark.parametrize("file", ["full.fp32.onnx", "fast.int8.onnx", "half.fp32.onnx"])
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", [pytest.param(task, id=task.value) for task in _OPTIMUM])
 def test_graphs_load_in_optimum(bundles, task, file):
     import torch
     from optimum import onnxruntime as optimum_ort
 
     model = getattr(optimum_ort, _OPTIMUM[task]).from_pretrained(bundles[task], file_name=file)
-    feed = make_feed(3, 20)
+    feed = _make_feed(task, 3, 20)
     outputs = model(**{name: torch.from_numpy(array) for name, array in feed.items()})
     profile, precision, _ = file.split(".")
     expected = dynbert.load(bundles[task], threads=1, precision=precision).run(feed, profile=profile)
@@ -156,7 +167,7 @@ def test_graphs_load_in_optimum(bundles, task, file):
 @pytest.mark.parametrize("task", _TASKS)
 def test_profiles_of_one_bundle_answer_differently(bundles, task):
     model = dynbert.load(bundles[task], threads=1, precision="fp32")
-    feed = make_feed(3, 40)
+    feed = _make_feed(task, 3, 40)
     name = next(iter(model.run(feed)))
     runs = [model.run(feed, profile=profile)[name] for profile in (FULL, "fast", "half")]
     runs.append(model.run(feed, length_config=(30, 4, 2))[name])
@@ -167,7 +178,7 @@ def test_profiles_of_one_bundle_answer_differently(bundles, task):
 @pytest.mark.parametrize("task", _TASKS)
 def test_anytime_graph_equals_the_profile_of_the_same_lengths(bundles, task):
     model = dynbert.load(bundles[task], threads=1, precision="fp32")
-    feed = make_feed(3, 40)
+    feed = _make_feed(task, 3, 40)
     for profile, lengths in (("fast", (20, 10, 5)), ("half", (0.5, 0.3, 0.2))):
         frozen, anytime = model.run(feed, profile=profile), model.run(feed, length_config=lengths)
         for name, array in frozen.items():
@@ -215,6 +226,59 @@ def test_weights_have_seven_bits_when_the_target_is_avx2(bundles, task):
     weights = _int8_weights(bundles[task] / "fast.int8.onnx")
     assert len(weights) == 18
     assert {int(np.abs(weight.astype(int)).max()) for weight in weights} == {64}
+
+
+@pytest.fixture(scope="module")
+def two_targets(checkpoints, tmp_path_factory):
+    output = tmp_path_factory.mktemp("targets") / "out"
+    options = ("--precision", "both", "--target", "vnni", "--target", "avx2", "--length-config", "fast=20,10,5")
+    run_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], "-o", output, *options)
+    return output
+
+
+def test_bundle_of_two_targets_has_a_set_for_each_and_everything_else_once(two_targets):
+    graphs = {f"{p}.{label}.onnx" for p in (FULL, "fast", ANYTIME) for label in ("int8", "int8-avx2", "fp32")}
+    weights = {"weights.int8.bin", "weights.int8-avx2.bin", "weights.fp32.bin"}
+    others = {"tokenizer.json", "config.json", "probe.npz", "README.md", "manifest.json"}
+    assert {path.name for path in two_targets.iterdir()} == graphs | weights | others
+    for label, largest in (("int8", 127), ("int8-avx2", 64)):
+        path = two_targets / f"fast.{label}.onnx"
+        assert {int(np.abs(weight.astype(int)).max()) for weight in _int8_weights(path)} == {largest}
+        stored = onnx.load(path, load_external_data=False).graph.initializer
+        assert {tensor.external_data[0].value for tensor in stored if tensor.external_data} == {f"weights.{label}.bin"}
+
+
+_MACHINES = [
+    (Target.VNNI, "int8", None),
+    (Target.AMX, "int8", None),
+    (Target.ARM64, "int8", None),
+    (Target.AVX2, "int8-avx2", None),
+    (None, "fp32", "without INT8 instructions, runs fp32 instead"),
+]
+
+
+@pytest.mark.parametrize(("machine", "label", "warning"), _MACHINES)
+def test_runtime_takes_the_graphs_of_its_cpu(two_targets, monkeypatch, machine, label, warning):
+    for module in ("model", "reports", "verify"):
+        monkeypatch.setattr(f"dynbert.{module}.int8_target", lambda: machine)
+    feed, model = make_feed(3, 40), dynbert.load(two_targets, threads=1)
+    with pytest.warns(RuntimeWarning, match=warning) if warning else contextlib.nullcontext():
+        answers = model.run(feed, profile="fast")
+    session = onnxruntime.InferenceSession(two_targets / f"fast.{label}.onnx", providers=["CPUExecutionProvider"])
+    [logits] = session.run(None, {item.name: feed[item.name] for item in session.get_inputs()})
+    assert_informative(logits)
+    np.testing.assert_allclose(answers["logits"], logits, rtol=0, atol=1e-5)
+    others = {"int8", "int8-avx2", "fp32"} - {label}
+    for other in others:  # the sets do differ, so that the comparison above can fail
+        other_session = onnxruntime.InferenceSession(two_targets / f"fast.{other}.onnx")
+        [found] = other_session.run(None, {item.name: feed[item.name] for item in other_session.get_inputs()})
+        assert np.abs(found - logits).max() > 1e-4
+    name = "fp32" if machine is None else "avx2" if machine is Target.AVX2 else "vnni"
+    info = CliRunner().invoke(runtime_cli.main, ["info", str(two_targets)]).output
+    assert [line.split(maxsplit=2)[2] for line in info.splitlines() if line.startswith("would use")] == [
+        f"{name} graphs"
+    ]
+    assert CliRunner().invoke(runtime_cli.main, ["verify", str(two_targets), "--threads", "1"]).exit_code == 0
 
 
 def test_recipe_gives_options_and_the_command_line_wins(checkpoints, tmp_path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from dynbert.manifest import (
     ANYTIME,
@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["LABELS", "WORDS", "ToyBundle", "ToySpec", "make_bundle", "make_tokenizer", "rewrite_manifest"]
+__all__ = [
+    "ENTITY_LABELS",
+    "LABELS",
+    "WORDS",
+    "ToyBundle",
+    "ToySpec",
+    "make_bundle",
+    "make_tokenizer",
+    "rewrite_manifest",
+]
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
@@ -62,16 +71,38 @@ WORDS = [
         "run",
     ],
     *["good", "bad", "film", "of", "paris", "old", "tower", "##s", "##ing", "##ner", "?", ".", ",", "!"],
+    "[MASK]",
 ]
+MASK_ID = WORDS.index("[MASK]")
 LABELS = ("negative", "neutral", "positive")
+ENTITY_LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 HIDDEN = 8
 LAYERS = 2
 _OUTPUTS = {
-    Task.FEATURE_EXTRACTION: ("last_hidden_state",),
-    Task.TEXT_CLASSIFICATION: ("logits",),
-    Task.QUESTION_ANSWERING: ("start_logits", "end_logits"),
+    Task.FEATURE_EXTRACTION: {"last_hidden_state": ["batch", "tokens", "width"]},
+    Task.TEXT_CLASSIFICATION: {"logits": ["batch", "width"]},
+    Task.TOKEN_CLASSIFICATION: {"logits": ["batch", "tokens", "width"]},
+    Task.FILL_MASK: {"logits": ["batch", "tokens", "width"]},
+    Task.NEXT_SENTENCE_PREDICTION: {"logits": ["batch", "width"]},
+    Task.MULTIPLE_CHOICE: {"logits": ["batch", "choices"]},
+    Task.PRETRAINING: {
+        "prediction_logits": ["batch", "tokens", "words"],
+        "seq_relationship_logits": ["batch", "relations"],
+    },
+    Task.QUESTION_ANSWERING: {"start_logits": ["batch", "tokens"], "end_logits": ["batch", "tokens"]},
 }
-_WIDTHS = {Task.FEATURE_EXTRACTION: HIDDEN, Task.TEXT_CLASSIFICATION: len(LABELS), Task.QUESTION_ANSWERING: 2}
+_WIDTHS = {
+    Task.FEATURE_EXTRACTION: HIDDEN,
+    Task.TEXT_CLASSIFICATION: len(LABELS),
+    Task.TOKEN_CLASSIFICATION: len(ENTITY_LABELS),
+    Task.FILL_MASK: len(WORDS),
+    Task.NEXT_SENTENCE_PREDICTION: 2,
+    Task.MULTIPLE_CHOICE: 1,
+    Task.PRETRAINING: len(WORDS) + 2,
+    Task.QUESTION_ANSWERING: 2,
+}
+_LABELS = {Task.TEXT_CLASSIFICATION: LABELS, Task.TOKEN_CLASSIFICATION: ENTITY_LABELS}
+_PER_TOKEN = {Task.FEATURE_EXTRACTION, Task.TOKEN_CLASSIFICATION, Task.FILL_MASK}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _TYPE_STEP = 0.25
 
@@ -87,7 +118,8 @@ class ToySpec:
     precisions: tuple[Precision, ...] = (Precision.INT8, Precision.FP32)
     target: Target = Target.AVX2  # exact on every machine, so that tests do not depend on the machine
     max_length: int = 16
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...] | None = None
+    """None for ``LABELS`` or ``ENTITY_LABELS``, by the task."""
     problem_type: str | None = None
     pooling: Pooling | None = field(default_factory=lambda: Pooling(mode=PoolingMode.MEAN, normalize=True))
     inputs: tuple[str, ...] = _INPUTS
@@ -97,7 +129,11 @@ class ToySpec:
 
     @property
     def width(self) -> int:
-        return len(self.labels) if self.task is Task.TEXT_CLASSIFICATION else _WIDTHS[self.task]
+        return len(self.label_names) or _WIDTHS[self.task]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return _LABELS.get(self.task, ()) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -113,16 +149,25 @@ class ToyBundle:
     def expected(
         self, file: str, ids: np.ndarray, *, mask=None, types=None, lengths: tuple[int, ...] = ()
     ) -> dict[str, np.ndarray]:
-        """Return the outputs of a graph, by numpy."""
+        """Return the outputs of a graph, by numpy; ``ids`` are [batch, choices, tokens] for multiple choice."""
         mask = np.ones_like(ids) if mask is None else mask
         states = self.table[ids] * np.float32(self.scales[file]) + np.float32(sum(lengths))
         if types is not None:
             states = states + np.float32(_TYPE_STEP) * types[..., None].astype(np.float32)
-        if self.spec.task is Task.FEATURE_EXTRACTION:
-            return {"last_hidden_state": states}
-        if self.spec.task is Task.TEXT_CLASSIFICATION:
-            return {"logits": (states * mask[..., None]).sum(axis=1, dtype=np.float32)}
-        return {"start_logits": states[..., 0], "end_logits": states[..., 1]}
+        sums = (states * mask[..., None]).sum(axis=-2, dtype=np.float32)
+        match self.spec.task:
+            case Task.FEATURE_EXTRACTION:
+                return {"last_hidden_state": states}
+            case Task.TOKEN_CLASSIFICATION | Task.FILL_MASK:
+                return {"logits": states}
+            case Task.TEXT_CLASSIFICATION | Task.NEXT_SENTENCE_PREDICTION:
+                return {"logits": sums}
+            case Task.MULTIPLE_CHOICE:
+                return {"logits": sums[..., 0]}
+            case Task.PRETRAINING:
+                return {"prediction_logits": states[..., :-2], "seq_relationship_logits": sums[..., -2:]}
+            case _:
+                return {"start_logits": states[..., 0], "end_logits": states[..., 1]}
 
 
 def make_tokenizer() -> Tokenizer:
@@ -136,7 +181,8 @@ def make_tokenizer() -> Tokenizer:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    tokenizer.add_special_tokens(SPECIALS)
+    # Like a tokenizer of some checkpoints, the mask swallows the space before it.
+    tokenizer.add_special_tokens([*SPECIALS, AddedToken("[MASK]", lstrip=True)])
     tokenizer.enable_truncation(5)
     tokenizer.enable_padding(length=9)
     return tokenizer
@@ -188,14 +234,16 @@ def make_graph(spec: ToySpec, table: np.ndarray, scale: float, *, takes_lengths:
         numpy_helper.from_array(table, "table"),
         numpy_helper.from_array(np.float32(scale), "scale"),
         numpy_helper.from_array(np.float32(_TYPE_STEP), "type_step"),
-        numpy_helper.from_array(np.array([1]), "one"),
-        numpy_helper.from_array(np.array([2]), "two"),
+        numpy_helper.from_array(np.array([-2]), "token_axis"),
+        numpy_helper.from_array(np.array([-1]), "last_axis"),
+        numpy_helper.from_array(np.array([len(WORDS), 2]), "words_and_relations"),
     ]
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
         helper.make_node("Mul", ["looked_up", "scale"], ["scaled"]),
     ]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in spec.inputs]
+    axes = ["batch", "choices", "tokens"] if spec.task is Task.MULTIPLE_CHOICE else ["batch", "tokens"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in spec.inputs]
     states = "scaled"
     if takes_lengths:
         inputs.append(helper.make_tensor_value_info("length_config", TensorProto.INT64, [LAYERS]))
@@ -209,35 +257,46 @@ def make_graph(spec: ToySpec, table: np.ndarray, scale: float, *, takes_lengths:
         nodes += [
             helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["types", "type_step"], ["type_steps"]),
-            helper.make_node("Unsqueeze", ["type_steps", "two"], ["type_states"]),
+            helper.make_node("Unsqueeze", ["type_steps", "last_axis"], ["type_states"]),
             helper.make_node("Add", [states, "type_states"], ["typed"]),
         ]
         states = "typed"
     nodes += _task_nodes(spec, states)
-    dims = {
-        Task.FEATURE_EXTRACTION: ["batch", "tokens", spec.width],
-        Task.TEXT_CLASSIFICATION: ["batch", spec.width],
-        Task.QUESTION_ANSWERING: ["batch", "tokens"],
-    }[spec.task]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in _OUTPUTS[spec.task]]
+    outputs = [
+        helper.make_tensor_value_info(
+            name, TensorProto.FLOAT, [spec.width if axis == "width" else axis for axis in axes]
+        )
+        for name, axes in _OUTPUTS[spec.task].items()
+    ]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def _task_nodes(spec: ToySpec, states: str) -> list[onnx.NodeProto]:
-    if spec.task is Task.FEATURE_EXTRACTION:
-        return [helper.make_node("Identity", [states], ["last_hidden_state"])]
+    if spec.task in _PER_TOKEN:
+        return [helper.make_node("Identity", [states], list(_OUTPUTS[spec.task]))]
     if spec.task is Task.QUESTION_ANSWERING:
         return [
-            helper.make_node("Split", [states], ["start_column", "end_column"], axis=2),
-            helper.make_node("Squeeze", ["start_column", "two"], ["start_logits"]),
-            helper.make_node("Squeeze", ["end_column", "two"], ["end_logits"]),
+            helper.make_node("Split", [states], ["start_column", "end_column"], axis=-1),
+            helper.make_node("Squeeze", ["start_column", "last_axis"], ["start_logits"]),
+            helper.make_node("Squeeze", ["end_column", "last_axis"], ["end_logits"]),
         ]
+    if spec.task is Task.PRETRAINING:
+        parts = ["prediction_logits", "relations"]
+        split = helper.make_node("Split", [states, "words_and_relations"], parts, axis=-1)
+        return [split, *_sum_nodes("relations", "seq_relationship_logits")]
+    if spec.task is Task.MULTIPLE_CHOICE:
+        return [*_sum_nodes(states, "sums"), helper.make_node("Squeeze", ["sums", "last_axis"], ["logits"])]
+    return _sum_nodes(states, "logits")
+
+
+def _sum_nodes(states: str, output: str) -> list[onnx.NodeProto]:
+    """Return the nodes that sum states over the tokens that are no padding."""
     return [
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "two"], ["mask_column"]),
+        helper.make_node("Unsqueeze", ["mask", "last_axis"], ["mask_column"]),
         helper.make_node("Mul", [states, "mask_column"], ["masked"]),
-        helper.make_node("ReduceSum", ["masked", "one"], ["logits"], keepdims=0),
+        helper.make_node("ReduceSum", ["masked", "token_axis"], [output], keepdims=0),
     ]
 
 
@@ -262,7 +321,6 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
             )
     names = {graph.file for graph in graphs} | {"manifest.json"}
     others = sorted(path.name for path in folder.iterdir() if path.name not in names)
-    is_classifier = spec.task is Task.TEXT_CLASSIFICATION
     model = ModelInfo(
         id="toy/bert",
         task=spec.task,
@@ -274,9 +332,10 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
         max_length=spec.max_length,
         pad_token_id=0,
         always_keep_cls_token=True,
-        labels=spec.labels if is_classifier else (),
+        labels=spec.label_names,
         problem_type=spec.problem_type,
         pooling=spec.pooling if spec.task is Task.FEATURE_EXTRACTION else None,
+        mask_token_id=MASK_ID if spec.task in {Task.FILL_MASK, Task.PRETRAINING} else None,
     )
     return Manifest(
         schema_version=1,
@@ -294,6 +353,8 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
 def _write_probe(bundle: ToyBundle) -> None:
     ids = np.random.default_rng(3).integers(4, len(WORDS), (2, 6))
     mask = np.array([[1] * 6, [1] * 4 + [0] * 2])
+    if bundle.spec.task is Task.MULTIPLE_CHOICE:  # one example with two choices
+        ids, mask = ids[None], mask[None]
     types = np.zeros_like(ids)
     lengths = (6, 3)
     arrays = {"input.input_ids": ids, "input.attention_mask": mask, "input.token_type_ids": types}

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LABELS = ("negative", "neutral", "positive")
-"""Classes of the text-classification checkpoints; other counts get LABEL_0, LABEL_1, ..."""
+"""Classes of the text- and token-classification checkpoints; other counts get LABEL_0, LABEL_1, ..."""
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CHARACTERS = (*string.ascii_lowercase, *string.digits)
@@ -55,6 +55,11 @@ _CLASSES = {
     Task.FEATURE_EXTRACTION: "BertModel",
     Task.QUESTION_ANSWERING: "BertForQuestionAnswering",
     Task.TEXT_CLASSIFICATION: "BertForSequenceClassification",
+    Task.TOKEN_CLASSIFICATION: "BertForTokenClassification",
+    Task.FILL_MASK: "BertForMaskedLM",
+    Task.NEXT_SENTENCE_PREDICTION: "BertForNextSentencePrediction",
+    Task.MULTIPLE_CHOICE: "BertForMultipleChoice",
+    Task.PRETRAINING: "BertForPreTraining",
 }
 _TINY = {
     "vocab_size": 200,  # more than VOCABULARY has: an embedding table that was padded, as real ones are
@@ -81,7 +86,7 @@ def make_checkpoint(
         folder: Where to write; made if absent.
         task: Decides the class of the model, hence the head.
         seed: Of the weights. Equal seeds and configs give equal files.
-        labels: Names of the classes; read for text classification only.
+        labels: Names of the classes; read for text and token classification only.
         sentence_transformers: Whether to add the files of a sentence-transformers model (mean pooling, normalised).
         **config: Entries of ``BertConfig`` to set in place of the tiny defaults.
 
@@ -93,7 +98,7 @@ def make_checkpoint(
 
     task = Task(task)
     settings: dict[str, Any] = {**_TINY, **config}
-    if task is Task.TEXT_CLASSIFICATION:
+    if task in {Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION}:
         settings.setdefault("id2label", dict(enumerate(labels)))
         settings.setdefault("label2id", {label: index for index, label in enumerate(labels)})
     model = getattr(transformers, _CLASSES[task])(transformers.BertConfig(**settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from click.testing import CliRunner
 
 import dynbert
 from dynbert import cli
-from dynbert.manifest import FULL, Target
-from tests.helpers.bundles import make_bundle
+from dynbert.manifest import FULL, Target, Task
+from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
 from tests.runtime.test_manifest import damage_changed, damage_missing
 
 
@@ -58,9 +59,29 @@ def test_info_shows_model_machine_and_every_graph(embedding_bundle):
 
 def test_info_is_the_manifest_and_the_machine_when_json(embedding_bundle):
     record = json.loads(invoke("info", embedding_bundle.folder, "--json").output)
-    assert set(record) == {"machine", "manifest"}
+    assert set(record) == {"machine", "would_use", "manifest"}
+    assert record["would_use"] == {name: f"{name}.int8.onnx" for name in ("full", "fast", "anytime")}
     assert set(record["machine"]) == {"cpu", "int8", "cores"}
     assert record["manifest"] == json.loads((embedding_bundle.folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("machine", "line"),
+    [
+        (Target.VNNI, "vnni graphs"),
+        (Target.AVX2, "vnni graphs, which may saturate here; fp32 graphs"),
+        (None, "vnni graphs, which may saturate here; fp32 graphs"),
+    ],
+)
+def test_info_says_which_graphs_this_cpu_would_use(tmp_path, monkeypatch, machine, line):
+    from dynbert import reports
+
+    bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI)
+    graphs = tuple(graph for graph in bundle.manifest.graphs if graph.file != "full.fp32.onnx")
+    rewrite_manifest(bundle, graphs=graphs)
+    monkeypatch.setattr(reports, "int8_target", lambda: machine)
+    lines = [row.split(maxsplit=2) for row in invoke("info", bundle.folder).output.splitlines()]
+    assert [row[2] for row in lines if row[:2] == ["would", "use"]] == [line]
 
 
 def test_run_answers_a_question(question_bundle):
@@ -152,7 +173,7 @@ def test_run_cuts_long_text_only_when_told_to(classification_bundle):
         (["--text", "a", "--precision", "int4"], "'int4' is not one of 'int8', 'fp32'"),
         (["--text", "a", "--threads", "0"], "0 is not in the range x>=1"),
         (["--text", "a", "--stride", "-1"], "-1 is not in the range x>=0"),
-        (["--text", "a", "--stride", "3"], "takes --text, and no question-answering options"),
+        (["--text", "a", "--stride", "3"], "takes --text (optional: --text-pair, --truncate), got --text, --stride."),
         (["--question", "a", "--context", "b"], "A bundle for text-classification takes --text"),
         ([], "Give --text, or the input on standard input"),
         (["--text", "-"], "Give --text, or the input on standard input"),
@@ -169,9 +190,9 @@ def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, argument
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "a"], "takes --question and --context, and no text options"),
+        (["--text", "a"], "takes --question and --context (optional: --stride, --max-answer-tokens), got --text."),
         (["--question", "a"], "Give --context, or the input on standard input"),
-        (["--question", "a", "--context", "b", "--truncate"], "no text options"),
+        (["--question", "a", "--context", "b", "--truncate"], "got --question, --context, --truncate."),
         (["--question", "", "--context", "b"], "question must have at least one token"),
         (["--question", "who", "--context", "the " * 99, "--stride", "15"], "stride must be less than the 12 tokens"),
     ],
@@ -252,3 +273,165 @@ def test_output_to_a_closed_pipe_is_no_traceback(embedding_bundle):
         stderr = process.stderr.read().decode()
         process.wait(60)
     assert "Traceback" not in stderr
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a bundle's folder for every task."""
+    return {task: make_bundle(tmp_path_factory.mktemp(task.value), task=task).folder for task in Task}
+
+
+def run_both(folder, *arguments, stdin=None):
+    """Return the table that a run prints, and its records."""
+    table = invoke("run", folder, *arguments, stdin=stdin)
+    assert table.exit_code == 0, table.output
+    return table.output, json.loads(invoke("run", folder, *arguments, "--json", stdin=stdin).output)
+
+
+def test_run_labels_words(tmp_path):
+    table = np.zeros((len(WORDS), 5), np.float32)
+    for word, label in (("zoe", 1), ("##s", 1), ("old", 3), ("tower", 4)):
+        table[WORDS.index(word), label] = 9.0
+    folder = make_bundle(tmp_path / "bundle", task=Task.TOKEN_CLASSIFICATION, table=table).folder
+    texts = ["Zoé, the Old Tower", "was bad"]
+    arguments = ("--text", texts[0], "--text", texts[1], "--aggregation", "average", "--stride", 2)
+    shown, records = run_both(folder, *arguments)
+    results = dynbert.load(folder)(texts, aggregation="average", stride=2)
+    assert [record["text"] for record in records] == texts
+    for record, result in zip(records, results, strict=True):
+        assert record["entities"] == [asdict(entity) for entity in result.entities]
+        assert record["words"] == [asdict(word) for word in result.words]
+    rows = [line.split("  ") for line in shown.splitlines()[2:]]
+    assert [[cell.strip() for cell in row if cell] for row in rows] == [
+        ["Zoé, the Old Tower", "Zoé", "PER", "0.9995", "0 to 3"],
+        ["Zoé, the Old Tower", "Old Tower", "LOC", "0.9995", "9 to 18"],
+        ["was bad", "no entity"],
+    ]
+
+
+def test_run_fills_masks(folders):
+    shown, records = run_both(folders[Task.FILL_MASK], "--top-k", 2, stdin="the [MASK]\n[MASK] was [MASK]\n")
+    results = dynbert.load(folders[Task.FILL_MASK])(["the [MASK]", "[MASK] was [MASK]"], top_k=2)
+    assert [record["text"] for record in records] == ["the [MASK]", "[MASK] was [MASK]"]
+    assert [record["masks"] for record in records] == [
+        [json.loads(json.dumps(asdict(mask))) for mask in masks] for masks in results
+    ]
+    assert len(shown.splitlines()) == 2 + 3 * 2
+    best = results[1][1].candidates[0]
+    assert best.text in shown
+    assert f"{best.score:.4f}" in shown
+
+
+def test_run_predicts_next_sentences(folders):
+    arguments = [
+        item
+        for pair in (("the film", "was bad"), ("who", "zoe"))
+        for item in ("--text", pair[0], "--text-pair", pair[1])
+    ]
+    shown, records = run_both(folders[Task.NEXT_SENTENCE_PREDICTION], *arguments)
+    results = dynbert.load(folders[Task.NEXT_SENTENCE_PREDICTION])(["the film", "who"], text_pair=["was bad", "zoe"])
+    assert records == [
+        {"text": "the film", "text_pair": "was bad", **asdict(results[0])},
+        {"text": "who", "text_pair": "zoe", **asdict(results[1])},
+    ]
+    for line, result in zip(shown.splitlines()[2:], results, strict=True):
+        assert line.split()[-2:] == ["yes" if result.is_next else "no", f"{result.score:.4f}"]
+
+
+def test_run_chooses_for_every_text_from_the_same_choices(folders):
+    texts, choices = ["the film was", "it was"], ["good", "bad", "old book"]
+    arguments = [item for choice in choices for item in ("--choice", choice)]
+    shown, records = run_both(folders[Task.MULTIPLE_CHOICE], *arguments, "--text", "-", stdin="\n".join(texts))
+    results = dynbert.load(folders[Task.MULTIPLE_CHOICE])(texts, choices=[choices] * 2)
+    for record, text, result in zip(records, texts, results, strict=True):
+        assert (record["text"], record["choices"]) == (text, choices)
+        assert record["choice"] == {**asdict(result), "scores": list(result.scores)}
+    rows = shown.splitlines()[2:]
+    assert len(rows) == 6
+    assert [index for index, row in enumerate(rows) if row.rstrip().endswith("best")] == [
+        results[0].index,
+        3 + results[1].index,
+    ]
+
+
+def test_run_prints_both_heads_of_pretraining(folders):
+    folder = folders[Task.PRETRAINING]
+    shown, [record] = run_both(folder, "--text", "a [MASK]", "--text-pair", "was [MASK]", "--top-k", 1)
+    result = dynbert.load(folder)("a [MASK]", text_pair="was [MASK]", top_k=1)
+    assert record["next_sentence"] == asdict(result.next_sentence)
+    assert [mask["sequence"] for mask in record["masks"]] == [0, 1]
+    first, second = shown.split("\n\n")
+    assert [line.split("  ")[0] for line in first.splitlines()[2:]] == ["a [MASK]", "was [MASK]"]
+    assert "is next" in second
+    shown, [record] = run_both(folder, "--text", "a [MASK]")
+    assert record["next_sentence"] is None
+    assert "is next" not in shown
+    assert run_both(folder, "--text", "a", "--text-pair", "was")[1][0]["masks"] == []
+
+
+def test_run_classifies_pairs(classification_bundle):
+    shown, [record] = run_both(classification_bundle.folder, "--text", "good film", "--text-pair", "it was bad")
+    expected = dynbert.load(classification_bundle.folder)("good film", text_pair="it was bad")
+    assert (record["text_pair"], record["label"]) == ("it was bad", expected.label)
+    assert shown.splitlines()[0].split()[:3] == ["text", "text_pair", "label"]
+
+
+TAKEN = {
+    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens)",
+    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate)",
+    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation)",
+    Task.FILL_MASK: "--text (optional: --top-k)",
+    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate)",
+    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate)",
+    Task.PRETRAINING: "--text (optional: --text-pair, --top-k)",
+    Task.FEATURE_EXTRACTION: "--text (optional: --truncate)",
+}
+VALUES = {
+    "--text-pair": ("a",),
+    "--choice": ("a",),
+    "--question": ("a",),
+    "--context": ("a",),
+    "--stride": (3,),
+    "--max-answer-tokens": (3,),
+    "--aggregation": ("max",),
+    "--top-k": (3,),
+    "--truncate": (),
+}
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_run_ends_with_2_and_what_the_task_takes_when_an_option_is_of_another_task(folders, task):
+    foreign = [option for option in VALUES if option not in TAKEN[task]]
+    assert len(foreign) >= 5
+    for option in foreign:
+        result = invoke("run", folders[task], "--text", "a", option, *VALUES[option])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"A bundle for {task.value} takes {TAKEN[task]}, got --text, {option}." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "message"),
+    [
+        (
+            Task.NEXT_SENTENCE_PREDICTION,
+            ["--text", "a"],
+            "takes --text and --text-pair (optional: --truncate), got --t",
+        ),
+        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate), got none of them."),
+        (Task.MULTIPLE_CHOICE, ["--choice", "a"], "Give --text, or the input on standard input"),
+        (
+            Task.NEXT_SENTENCE_PREDICTION,
+            ["--text", "a", "--text-pair", "a", "--text-pair", "a"],
+            "texts and text_pair must be two strings or two lists of one length, got a list of 1 and a list of 2",
+        ),
+        (Task.FILL_MASK, ["--text", "a", "--top-k", "0"], "0 is not in the range x>=1"),
+        (Task.FILL_MASK, ["--text", "a"], "text must have the mask token [MASK] at least once, got 'a'"),
+        (Task.PRETRAINING, ["--text", "a"], "text must have the mask token [MASK] or a text_pair, got 'a'"),
+        (Task.TOKEN_CLASSIFICATION, ["--text", "a", "--aggregation", "simple"], "'simple' is not one of 'first'"),
+        (Task.TOKEN_CLASSIFICATION, ["--text", "a " * 20, "--stride", "14"], "stride must be less than the 14 tokens"),
+    ],
+)
+def test_run_ends_with_2_when_a_call_of_a_task_is_wrong(folders, task, arguments, message):
+    result = invoke("run", folders[task], *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from dynbert.manifest import Task
+from tests.helpers.bundles import make_bundle
+
 FORBIDDEN = {
     "dynbert_export",
     "torch",
@@ -33,7 +36,9 @@ if len(sys.argv) > 1:
         for profile in model.profiles:
             model(**arguments, profile=profile)
     from dynbert import cli, reports, verify
-    assert all(check.is_passed for check in verify.verify_bundle(model._bundle))
+    checks = verify.verify_bundle(model._bundle)
+    assert all(check.is_passed for check in checks)
+    assert reports.verification_text(checks)
 print(json.dumps([at_import, sorted(sys.modules)]))
 """
 
@@ -52,12 +57,21 @@ def test_import_loads_neither_engine_nor_tokenizer_nor_command():
     assert not at_import & (FORBIDDEN | {"onnxruntime", "tokenizers", "click", "tabulate", "archspec"})
 
 
-def test_use_loads_no_package_of_the_exporter(embedding_bundle, classification_bundle, question_bundle):
-    work = [
-        (str(embedding_bundle.folder), {"texts": ["the book", "paris"]}),
-        (str(classification_bundle.folder), {"texts": "good film"}),
-        (str(question_bundle.folder), {"question": "who", "context": "zoe wrote it"}),
-    ]
+CALLS = {
+    Task.QUESTION_ANSWERING: {"question": "who", "context": "zoe wrote it"},
+    Task.TEXT_CLASSIFICATION: {"texts": "good film"},
+    Task.TOKEN_CLASSIFICATION: {"texts": "zoe was in paris"},
+    Task.FILL_MASK: {"texts": "a good [MASK]"},
+    Task.NEXT_SENTENCE_PREDICTION: {"texts": "the film", "text_pair": "was bad"},
+    Task.MULTIPLE_CHOICE: {"texts": "the film was", "choices": ["good", "bad"]},
+    Task.PRETRAINING: {"texts": "a [MASK]", "text_pair": "was bad"},
+    Task.FEATURE_EXTRACTION: {"texts": ["the book", "paris"]},
+}
+
+
+def test_use_loads_no_package_of_the_exporter(tmp_path):
+    assert set(CALLS) == set(Task)
+    work = [(str(make_bundle(tmp_path / task.value, task=task).folder), call) for task, call in CALLS.items()]
     [_, after] = modules_after(json.dumps(work))
     assert {"onnxruntime", "tokenizers", "click", "tabulate", "archspec"} <= after
     assert not after & FORBIDDEN

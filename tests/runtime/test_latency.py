@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from dynbert.cli import main
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME, read_manifest
+from dynbert.manifest import ANYTIME, Task, read_manifest
+from tests.helpers.bundles import make_bundle
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,14 @@ def test_bench_prints_a_row_for_each_graph(embedding_bundle):
     assert "ms at 4" in result.output
     for graph in graphs:
         assert f"\n{graph.profile}" in result.output
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_bench_measures_bundles_of_every_task(tmp_path, task):
+    bundle = make_bundle(tmp_path / "bundle", task=task, profiles={ANYTIME: None})
+    result = CliRunner().invoke(main, ["bench", str(bundle.folder), "--tokens", "4", "--json"])
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.output)["graphs"]) == {graph.file for graph in bundle.manifest.graphs}
 
 
 def test_bench_prints_json_when_asked(embedding_bundle):

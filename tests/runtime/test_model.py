@@ -102,7 +102,7 @@ def test_run_names_rule_and_value_when_there_is_no_such_graph(model, arguments, 
 
 
 def test_run_checks_the_arrays(model):
-    with pytest.raises(InputError, match="input_ids must be between 0 and 33, got 99"):
+    with pytest.raises(InputError, match="input_ids must be between 0 and 34, got 99"):
         model.run({"input_ids": [[99]]})
 
 
@@ -218,9 +218,23 @@ def test_graph_is_refused_when_its_bytes_are_no_graph(tmp_path):
 def test_fp32_is_chosen_when_this_machine_would_saturate(tmp_path, monkeypatch):
     bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI)
     monkeypatch.setattr(model_module, "int8_target", lambda: Target.AVX2)
-    outputs = dynbert.load(bundle.folder).run({"input_ids": IDS})
+    with pytest.warns(RuntimeWarning, match="INT8 graphs are for vnni; this CPU, with avx2, runs fp32 instead"):
+        outputs = dynbert.load(bundle.folder).run({"input_ids": IDS})
     expected = bundle.expected("full.fp32.onnx", IDS)
     np.testing.assert_allclose(outputs["last_hidden_state"], expected["last_hidden_state"], rtol=1e-6)
+
+
+def test_fp32_is_chosen_when_this_machine_has_no_int8_instructions(tmp_path, monkeypatch):
+    bundle = make_bundle(tmp_path / "bundle")
+    monkeypatch.setattr(model_module, "int8_target", lambda: None)
+    model = dynbert.load(bundle.folder)
+    with pytest.warns(RuntimeWarning, match="this CPU, without INT8 instructions, runs fp32 instead") as caught:
+        outputs = model.run({"input_ids": IDS})
+    assert caught[0].filename == __file__
+    expected = bundle.expected("full.fp32.onnx", IDS)
+    np.testing.assert_allclose(outputs["last_hidden_state"], expected["last_hidden_state"], rtol=1e-6)
+    asked = dynbert.load(bundle.folder, precision="fp32").run({"input_ids": IDS})  # a warning would be an error here
+    np.testing.assert_array_equal(asked["last_hidden_state"], outputs["last_hidden_state"])
 
 
 def test_model_warns_once_when_it_must_run_a_graph_that_may_saturate(tmp_path, monkeypatch):

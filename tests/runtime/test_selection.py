@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,16 @@ from dynbert.manifest import (
     Target,
     Task,
 )
-from dynbert.selection import GraphRequest, is_exact_on, make_request, parse_precision, profile_names, select_graph
+from dynbert.selection import (
+    GraphRequest,
+    explain_choice,
+    is_exact_on,
+    make_request,
+    parse_precision,
+    profile_names,
+    select_graph,
+    select_graphs,
+)
 
 INT8, FP32 = Precision.INT8, Precision.FP32
 
@@ -106,6 +117,9 @@ def test_profile_names_leaves_out_anytime_and_profiles_without_graphs():
         # a graph that may saturate gives way to fp32
         ([(INT8, Target.VNNI), (FP32, None)], Target.AVX2, None, FP32),
         ([(INT8, Target.AMX), (FP32, None)], None, None, FP32),
+        # and every INT8 graph does on a machine that has no instructions for it
+        ([(INT8, Target.AVX2), (FP32, None)], None, None, FP32),
+        ([(INT8, Target.VNNI), (INT8, Target.AVX2)], None, Target.AVX2, INT8),
         # unless there is nothing else
         ([(INT8, Target.VNNI)], Target.AVX2, Target.VNNI, INT8),
         ([(FP32, None)], Target.VNNI, None, FP32),
@@ -141,6 +155,63 @@ def test_select_graph_names_precisions_when_the_profile_lacks_the_stated_one():
 )
 def test_is_exact_on_knows_where_int8_saturates(target, machine, is_exact):
     assert is_exact_on(graph("full", INT8 if target else FP32, target), machine) is is_exact
+
+
+_FULL_RANGE = (Target.VNNI, Target.AMX, Target.ARM64)
+_SETS = [
+    (),
+    *[(target,) for target in Target],
+    *[(target, Target.AVX2) for target in _FULL_RANGE],
+]
+
+
+def _expected(targets, machine, *, has_fp32):
+    """Return what must run, said another way than in the code under test: the target, or None for fp32."""
+    full = next((target for target in targets if target in _FULL_RANGE), None)
+    wants_full = machine in _FULL_RANGE
+    if machine is None and has_fp32:
+        return None
+    if wants_full and full:
+        return full
+    if Target.AVX2 in targets:
+        return Target.AVX2
+    return None if has_fp32 else full
+
+
+@pytest.mark.parametrize("machine", [*Target, None])
+@pytest.mark.parametrize("has_fp32", [True, False])
+@pytest.mark.parametrize("targets", _SETS)
+def test_every_machine_gets_its_graphs_of_every_bundle(targets, has_fp32, machine):
+    if not targets and not has_fp32:
+        return
+    bundle = manifest(
+        *(graph(profile, INT8, target) for target in targets for profile in ("full", "anytime")),
+        *(graph(profile, FP32) for profile in ("full", "anytime") if has_fp32),
+    )
+    wanted = _expected(targets, machine, has_fp32=has_fp32)
+    chosen = select_graphs(bundle, machine=machine)
+    assert {name: entry.target for name, entry in chosen.items()} == {"full": wanted, "anytime": wanted}
+    notice = explain_choice(bundle, chosen["full"], precision=None, machine=machine)
+    is_best = wanted is not None and machine is not None and (wanted is Target.AVX2 or machine in _FULL_RANGE)
+    assert (notice is None) == (is_best or not targets)
+    if wanted is None:
+        assert explain_choice(bundle, chosen["full"], precision=FP32, machine=machine) is None
+
+
+@pytest.mark.parametrize(
+    ("targets", "has_fp32", "machine", "message"),
+    [
+        ([Target.VNNI], False, Target.AVX2, "full.int8-vnni.onnx was made for vnni; this CPU, with avx2, may saturate"),
+        ([Target.VNNI], False, None, "was made for vnni; this CPU, without INT8 instructions, may saturate"),
+        ([Target.AVX2], False, None, "is INT8, which this CPU, without INT8 .* more slowly than fp32. Export with --p"),
+        ([Target.VNNI], True, Target.AVX2, "INT8 graphs are for vnni; this CPU, with avx2, runs fp32 .* --target avx2"),
+        ([Target.AMX, Target.AVX2], True, None, "are for amx, avx2; this CPU, without .* INT8 would be no faster"),
+    ],
+)
+def test_explain_choice_says_what_is_wrong_and_what_to_do(targets, has_fp32, machine, message):
+    bundle = manifest(*(graph("full", INT8, target) for target in targets), *([graph("full", FP32)] * has_fp32))
+    [chosen] = select_graphs(bundle, machine=machine).values()
+    assert re.search(message, explain_choice(bundle, chosen, precision=None, machine=machine))
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, None), ("int8", INT8), ("fp32", FP32), (INT8, INT8)])

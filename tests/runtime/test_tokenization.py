@@ -181,3 +181,69 @@ def test_window_is_immutable(tokenizer):
     assert replace(window, first=2).first == 2
     with pytest.raises(AttributeError):
         window.first = 2
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(5, 24))
+def test_encode_pairs_cuts_as_the_tokenizers_library_does_longest_first(first, second, max_length):
+    pair = " ".join(["the"] * first), " ".join(["book"] * second)
+    oracle = make_tokenizer()
+    oracle.no_padding()
+    oracle.enable_truncation(max_length, strategy="longest_first")
+    names = [("text", "text_pair")]
+    [cut] = TextTokenizer(make_tokenizer(), model_info(max_length)).encode_pairs([pair], names, truncate=True)
+    expected = oracle.encode(*pair)
+    assert cut.tokens == expected.tokens
+    assert cut.type_ids == expected.type_ids
+
+
+@pytest.mark.parametrize(
+    ("pair", "truncate", "message"),
+    [
+        (("", "the"), True, "text 3 must have at least one token, got ''"),
+        (("the", " "), True, "choice 4 must have at least one token, got ' '"),
+        (
+            ("the " * 9, "book " * 5),
+            False,
+            r"text 3 and choice 4 must have at most 13 tokens .*, got 14.*truncate",
+        ),
+        (("the " * 9, "book " * 5), None, r"got 14\. Shorten it\.$"),
+        (("the", 5), False, "Texts must be strings, got int"),
+    ],
+)
+def test_encode_pairs_names_rule_and_value_when_a_pair_does_not_fit(tokenizer, pair, truncate, message):
+    with pytest.raises(InputError, match=message):
+        tokenizer.encode_pairs([("the", "book"), pair], [("a", "b"), ("text 3", "choice 4")], truncate=truncate)
+
+
+def test_encode_pairs_fills_the_room_before_it_cuts(tokenizer):
+    [row] = tokenizer.encode_pairs([("the " * 9, "book " * 4)], [("text", "text_pair")])
+    assert row.tokens == ["[CLS]", *["the"] * 9, "[SEP]", *["book"] * 4, "[SEP]"]
+    assert row.type_ids == [0] * 11 + [1] * 5
+    assert tokenizer.encode_pairs([], []) == []
+
+
+def test_text_windows_cover_every_text_and_overlap_by_the_stride(tokenizer):
+    long = " ".join(PLAIN)
+    short, windows = tokenizer.text_windows(["the book", long], stride=4)
+    assert [window.encoding.tokens for window in short] == [["[CLS]", "the", "book", "[SEP]"]]
+    assert (short[0].first, short[0].stop, short[0].has_cls) == (1, 3, True)
+    parts = [window.encoding.tokens[window.first : window.stop] for window in windows]
+    assert len(parts) > 1
+    assert parts == [PLAIN[start : start + 14] for start in range(0, len(PLAIN) - 4, 10)]
+    for window, part in zip(windows, parts, strict=True):
+        assert [long[start:end] for start, end in window.words] == part
+        numbers = window.encoding.word_ids[window.first : window.stop]
+        assert [PLAIN[number] for number in numbers] == part  # numbers are those of the whole text
+
+
+def test_text_windows_work_when_the_tokenizer_adds_no_special_tokens():
+    bare = json.loads(make_tokenizer().to_str())
+    bare["post_processor"] = None
+    from tokenizers import Tokenizer
+
+    [[window]] = TextTokenizer(Tokenizer.from_str(json.dumps(bare)), model_info()).text_windows(["the book"])
+    assert (window.first, window.stop, window.has_cls) == (0, 2, False)
+
+
+def test_token_names_ids_of_the_vocabulary_only(tokenizer):
+    assert [tokenizer.token(token_id) for token_id in (0, WORDS.index("##ing"), len(WORDS))] == ["[PAD]", "##ing", None]

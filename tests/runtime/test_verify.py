@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from dynbert import verify
-from dynbert.manifest import Precision, Target, Task
+from dynbert.manifest import FULL, Precision, Target, Task
 from dynbert.verify import verify_bundle
 from tests.helpers.bundles import make_bundle, rewrite_manifest
 from tests.runtime.test_manifest import damage_changed, damage_missing, damage_truncated
@@ -169,6 +170,20 @@ def test_verify_tells_of_saturation_when_the_machine_has_no_vnni(tmp_path, monke
     assert "this CPU (avx2) sums pairs of INT8 products in 16 bits and may saturate" in found["full.int8.onnx", "probe"]
 
 
+@pytest.mark.parametrize(("machine", "is_passed"), [(Target.AVX2, True), (Target.VNNI, False)])
+def test_verify_forgives_saturation_when_the_machine_has_another_int8_graph(tmp_path, monkeypatch, machine, is_passed):
+    bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI, profiles={FULL: None})
+    edit_graph(bundle, "full.int8.onnx", scale=-1.0)
+    graphs = rewrite_manifest(bundle).manifest.graphs
+    second = msgspec.structs.replace(graphs[1], precision=Precision.INT8, target=Target.AVX2)
+    rewrite_manifest(bundle, graphs=(graphs[0], second))
+    monkeypatch.setattr(verify, "int8_target", lambda: machine)
+    checks = verify_bundle(bundle.folder)
+    [probe] = [check for check in checks if (check.file, check.name) == ("full.int8.onnx", "probe")]
+    assert probe.is_passed is is_passed
+    assert ("may saturate here; this CPU uses another" in probe.note) is is_passed
+
+
 def test_verify_compares_valid_positions_only(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     with np.load(bundle.folder / "probe.npz") as archive:
@@ -253,3 +268,35 @@ def test_verify_says_so_when_there_is_no_probe(tmp_path):
 )
 def test_compare_holds_each_precision_to_its_tolerance(output, expected, precision, is_close):
     assert verify._compare(np.array(output), np.array(expected), precision)[1] is is_close
+
+
+def test_verify_compares_valid_positions_of_every_output_that_has_them():
+    mask = np.array([[[1, 1, 0], [1, 0, 0]]])
+    per_token, per_choice = np.arange(6.0).reshape(1, 2, 3), np.arange(2.0).reshape(1, 2)
+    assert verify._valid(per_token, mask).tolist() == [0, 1, 3]
+    assert verify._valid(per_choice, mask) is per_choice
+    assert verify._valid(np.zeros((1, 2, 3, 4)), mask).shape == (3, 4)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_verify_finds_kernels_that_compute_something_else_for_every_task(tmp_path, task):
+    bundle = make_bundle(tmp_path / "bundle", task=task)
+    edit_graph(bundle, "full.fp32.onnx", scale=9.0)
+    rewrite_manifest(bundle)
+    assert set(failures(verify_bundle(bundle.folder))) == {("full.fp32.onnx", "probe")}
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Task.TOKEN_CLASSIFICATION, "logits must have the shape [4, 7, 5], got [4, 7, 3]"),
+        (Task.FILL_MASK, "logits must have the shape [4, 7, 35], got [4, 7, 3]"),
+        (Task.NEXT_SENTENCE_PREDICTION, "logits must have the shape [4, 2], got [4, 3]"),
+    ],
+)
+def test_verify_knows_the_shapes_of_a_task(tmp_path, task, message):
+    bundle = make_bundle(tmp_path / "bundle", task=task, has_probe=False)
+    edit_graph(bundle, "full.fp32.onnx", table=np.ones((35, 3)))
+    rewrite_manifest(bundle)
+    found = failures(verify_bundle(bundle.folder))
+    assert message in found["full.fp32.onnx", "runs"]

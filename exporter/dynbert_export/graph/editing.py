@@ -11,7 +11,19 @@ from onnx_ir.passes import common as common_passes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["add_initializer", "clean", "constant_array", "only_consumer", "producer_of", "replace_value", "trace_back"]
+__all__ = [
+    "BROADCAST",
+    "add_initializer",
+    "clean",
+    "constant_array",
+    "only_consumer",
+    "producer_of",
+    "replace_value",
+    "trace_back",
+]
+
+BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
+"""Operators between the kept tokens of a layer and the index of a GatherElements."""
 
 
 def producer_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -61,7 +73,7 @@ def trace_back(value: ir.Value | None, *op_types: str) -> ir.Value | None:
 
 
 def constant_array(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """Return the array of an initializer, or None where the value is no constant.
+    """Return the array of an initializer or Constant, or None where the value is no constant.
 
     Args:
         value: Any value, or None for an absent optional input.
@@ -69,10 +81,8 @@ def constant_array(value: ir.Value | None) -> NDArray[np.generic] | None:
     Returns:
         The array; do not change it.
     """
-    if value is None or value.const_value is None or value.is_graph_input():
-        return None
-    array: NDArray[np.generic] = value.const_value.numpy()
-    return array
+    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:

@@ -20,15 +20,13 @@ import onnx_ir as ir
 
 from dynbert.lengths import FRACTION_SCALE, LengthConfig
 from dynbert_export.errors import ExportError
-from dynbert_export.graph.editing import add_initializer, clean, producer_of, replace_value, trace_back
+from dynbert_export.graph.editing import BROADCAST, add_initializer, clean, producer_of, replace_value, trace_back
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["GraphSpec", "freeze", "hide_kept_positions", "show_kept_positions", "task_outputs"]
-
-_BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,9 @@ def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir
 
     frozen = _clone_with_constants(model)
     graph = frozen.graph
-    drops = _find_drops(lengths, spec)
-    kept = [_find_kept(graph, layer) for layer in range(spec.num_layers)]
+    cutting = spec.num_layers - (1 if _has_single_token_layer(graph, spec) else 0)
+    drops = _find_drops(lengths, spec)[:cutting]
+    kept = [_find_kept(graph, layer) for layer in range(cutting)]
     _shorten_scatters(graph, drops)
     _remove_cuts(graph, kept, drops)
     _freeze_lengths(graph, lengths, spec)
@@ -143,6 +142,11 @@ def _find_drops(lengths: LengthConfig | None, spec: GraphSpec) -> list[bool]:
     return [after < min(entering, everything) for entering, after in zip(before, lengths.lengths, strict=False)]
 
 
+def _has_single_token_layer(graph: ir.Graph, spec: GraphSpec) -> bool:
+    """Return whether the last layer runs for one token and cuts nothing, see ``single_token.py``."""
+    return kept_positions_name(spec.num_layers - 1) not in {value.name for value in graph.outputs}
+
+
 def _find_kept(graph: ir.Graph, layer: int) -> ir.Value:
     """Return ``kept_i``: what the layer's positions were gathered by, or, in the first layer, the positions."""
     positions = _find_positions(graph, layer)
@@ -165,6 +169,8 @@ def _find_positions(graph: ir.Graph, layer: int) -> ir.Value:
 def _shorten_scatters(graph: ir.Graph, drops: Sequence[bool]) -> None:
     """Keep, of the chain of scatters, those before a layer that drops and the last one."""
     chain = [node for node in graph if node.op_type == "ScatterElements"]
+    if not chain:  # the head reads the first token only
+        return
     if len(chain) != len(drops):
         raise _unexpected(f"there must be {len(drops)} ScatterElements, one a layer, got {len(chain)}")
     restored: ir.Value | None = None
@@ -189,7 +195,7 @@ def _remove_cuts(graph: ir.Graph, kept: Sequence[ir.Value], drops: Sequence[bool
     gathers = [node for node in graph if node.op_type == "GatherElements"]
     by_layer: list[list[ir.Node]] = [[] for _ in kept]
     for node in gathers:
-        source = trace_back(node.inputs[1], *_BROADCAST)
+        source = trace_back(node.inputs[1], *BROADCAST)
         layer = next((index for index, value in enumerate(kept) if value is source), None)
         if layer is None:
             raise _unexpected(f"{node.name} must gather by a layer's kept tokens")
@@ -246,7 +252,7 @@ def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cl
         nodes.append(node)
         return node.outputs[0]
 
-    tokens = add("Shape", graph.inputs[0], start=1, end=2)
+    tokens = add("Shape", graph.inputs[0], start=-1)
     count = add("Div", add("Add", add("Mul", fractions, tokens), round_up), scale)
     resolved = add("Max", count, add("Min", fewest, tokens))
     graph.insert_before(graph[0], nodes)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fold_smoothing"]
 
-_LAYOUT = ("Reshape", "Transpose")
+_LAYOUT = ("Reshape", "Transpose", "GatherElements")
 
 
 def fold_smoothing(model: ir.Model) -> ir.Model:

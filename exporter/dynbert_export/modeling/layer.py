@@ -190,8 +190,11 @@ class BertLayer(nn.Module):
     def _select(
         self, significance: Tensor, output_length: int | Tensor, positions: Tensor | None, *, keep_cls: bool
     ) -> Tensor:
-        """Return the indices of the tokens to keep, int64 ``[batch, kept tokens]``."""
-        if self._is_as_reference:
+        """Return the indices of the tokens to keep, int64 ``[batch, kept tokens]``.
+
+        A graph keeps the text's order always: the tokens are the same, the reference's last digits are not needed.
+        """
+        if self._is_as_reference and not is_tracing():
             return select_tokens_by_rank(significance, output_length, positions, always_keep_cls_token=keep_cls)
         return select_tokens(significance, output_length, always_keep_cls_token=keep_cls)
 

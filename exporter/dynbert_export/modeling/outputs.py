@@ -42,8 +42,8 @@ class DynamicOutput(ModelOutput):
 
     kept_positions: tuple[Tensor, ...] | None = None
     """One int64 tensor ``[batch, kept tokens]`` a layer run: the original positions that the layer kept, in the order
-    of its states, which is that of the text (unless ``config.count_padded_queries``). None where no length config is
-    active."""
+    of its states, which is that of the text (in eager mode with ``config.count_padded_queries``: by significance). None
+    where no length config is active."""
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are not None as a tuple, without ``kept_positions``.

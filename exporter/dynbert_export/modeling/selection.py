@@ -150,10 +150,12 @@ def measure_significance(attention_probs: Tensor, query_votes: Tensor | None) ->
     probs = attention_probs.detach()
     if probs.dtype in {torch.float16, torch.bfloat16}:  # too few digits for sums of thousands of probabilities
         probs = probs.float()
-    received = probs.sum(dim=1)  # [batch, queries, tokens]
-    if query_votes is not None:
-        received = received * query_votes.unsqueeze(-1)
-    return received.sum(dim=1)
+    # Over queries first: onnxruntime takes ten times longer over heads, which lie far apart in memory.
+    if query_votes is None:
+        return probs.sum(dim=2).sum(dim=1)
+    with torch.autocast(probs.device.type, enabled=False):  # which would multiply in half precision
+        received = torch.matmul(query_votes.to(probs.dtype)[:, None, None, :], probs)  # [batch, heads, 1, tokens]
+    return received.squeeze(2).sum(dim=1)
 
 
 def select_tokens(significance: Tensor, length: int | Tensor, *, always_keep_cls_token: bool) -> Tensor:

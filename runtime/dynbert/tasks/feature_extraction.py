@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.manifest import Pooling, PoolingMode
-from dynbert.tasks.base import as_texts, check_whole_number
+from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert.tables import format_table, shorten
+from dynbert.tasks.base import TaskSpec, as_texts, check_whole_number, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from dynbert.tasks.base import TaskContext
+    from dynbert.manifest import ModelInfo
+    from dynbert.tasks.base import Arguments, Shapes, TaskContext
 
-__all__ = ["EncodeOptions", "encode", "pool"]
+__all__ = ["SPEC", "EncodeOptions", "encode", "pool"]
 
 _DEFAULT_POOLING = Pooling(mode=PoolingMode.MEAN, normalize=False)
 """For a checkpoint without sentence-transformers files; what that library takes too."""
 _LEAST_TOKENS = 1e-9
 _LEAST_NORM = 1e-12
+_DIMENSIONS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,50 @@ def pool(states: NDArray[Any], mask: NDArray[np.int64], pooling: Pooling) -> NDA
     if pooling.normalize:
         embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_NORM)
     return np.asarray(embeddings, np.float32)
+
+
+def _answer(task: TaskContext, given: Arguments) -> NDArray[np.float32]:
+    return encode(task, given["texts"], EncodeOptions(truncate=given.get("truncate", EncodeOptions.truncate)))
+
+
+def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
+    return {"last_hidden_state": (rows, tokens, model.hidden_size)}
+
+
+def _to_json(given: Arguments, embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:
+    return [
+        record | {"embedding": embedding.tolist()}
+        for record, embedding in zip(text_records(given), embeddings, strict=True)
+    ]
+
+
+def _to_text(given: Arguments, embeddings: NDArray[np.float32]) -> str:
+    """Return the first numbers of each embedding and, where there are several, how similar the texts are."""
+    texts = given["texts"]
+    numbers = [str(number) for number in range(1, len(texts) + 1)]
+    hidden = embeddings.shape[1]
+    rows = [
+        (number, shorten(text), " ".join(f"{value:+.4f}" for value in embedding[:_DIMENSIONS_SHOWN]) + " ...")
+        for number, text, embedding in zip(numbers, texts, embeddings, strict=True)
+    ]
+    shown = format_table(rows, ["", "text", f"embedding ({hidden} numbers)"])
+    if len(texts) == 1:
+        return shown
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_NORM)
+    cosines = [
+        (number, shorten(text), *(f"{cosine:.3f}" for cosine in row))
+        for number, text, row in zip(numbers, texts, unit @ unit.T, strict=True)
+    ]
+    return f"{shown}\n\nCosine similarity\n{format_table(cosines, ['', 'text', *numbers])}"
+
+
+SPEC = TaskSpec(
+    Task.FEATURE_EXTRACTION,
+    call="model(texts)",
+    needed=frozenset({"texts"}),
+    optional=frozenset({"truncate"}),
+    answer=_answer,
+    output_shapes=_output_shapes,
+    to_json=_to_json,
+    to_text=_to_text,
+)

@@ -9,24 +9,25 @@ within [0, 1].
 
 from __future__ import annotations
 
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynbert.errors import InputError
-from dynbert.tasks.base import as_texts, check_whole_number
+from dynbert.manifest import Task
+from dynbert.tasks.base import TaskSpec, as_pairs, check_stride, check_whole_number
+from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from dynbert.tasks.base import TaskContext
+    from dynbert.manifest import ModelInfo
+    from dynbert.tasks.base import Arguments, Shapes, TaskContext
     from dynbert.tokenization import Window
 
-__all__ = ["Answer", "AnswerOptions", "answer_questions"]
+__all__ = ["SPEC", "Answer", "AnswerOptions", "answer_questions"]
 
 _WINDOWS_PER_BATCH = 8
 _SPANS_PER_WINDOW = 12
@@ -61,8 +62,7 @@ class AnswerOptions:
     """Longest answer in tokens, at least 1, before it grows to whole words."""
 
     def __post_init__(self) -> None:
-        if self.stride is not None:
-            check_whole_number("stride", self.stride, least=0)
+        check_stride(self.stride)
         check_whole_number("max_answer_tokens", self.max_answer_tokens, least=1)
 
 
@@ -83,19 +83,9 @@ def answer_questions(
     Raises:
         InputError: If a text has no token, a question leaves no room for its context, or the lists differ in length.
     """
-    questions, is_single = as_texts(question)
-    contexts, is_single_context = as_texts(context)
-    if is_single != is_single_context or len(questions) != len(contexts):
-        raise InputError(
-            "question and context must be two strings or two lists of one length, "
-            f"got {_describe(question)} and {_describe(context)}."
-        )
-    answers = [_answer(task, *pair, options) for pair in zip(questions, contexts, strict=True)]
+    pairs, is_single = as_pairs(("question", "context"), question, context)
+    answers = [_answer(task, *pair, options) for pair in pairs]
     return answers[0] if is_single else answers
-
-
-def _describe(texts: str | Sequence[str]) -> str:
-    return "a string" if isinstance(texts, str) else f"a list of {len(texts)}"
 
 
 def _answer(task: TaskContext, question: str, context: str, options: AnswerOptions) -> Answer:
@@ -108,7 +98,7 @@ def _answer(task: TaskContext, question: str, context: str, options: AnswerOptio
                 best[words] = max(score, best.get(words, 0.0))
     start, end = max(best, key=lambda words: best[words])  # the first of equals
     score = min(best[start, end], 1.0)  # a sum of products may round to more
-    end = _after_marks(context, end)
+    end = after_marks(context, end)
     return Answer(context[start:end], score, start, end)
 
 
@@ -143,8 +133,32 @@ def _probabilities(window: Window, logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(weights / (weights.sum() + np.exp(cls - highest).sum()))
 
 
-def _after_marks(text: str, end: int) -> int:
-    """Return where a span ends that takes in the marks after it: an accent that the normaliser dropped has no token."""
-    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
-        end += 1
-    return end
+def _answer_call(task: TaskContext, given: Arguments) -> Answer | list[Answer]:
+    longest = given.get("max_answer_tokens", AnswerOptions.max_answer_tokens)
+    options = AnswerOptions(given.get("stride", AnswerOptions.stride), longest)
+    return answer_questions(task, given["question"], given["context"], options)
+
+
+def _output_shapes(_model: ModelInfo, rows: int, tokens: int) -> Shapes:
+    return {"start_logits": (rows, tokens), "end_logits": (rows, tokens)}
+
+
+def _to_json(_given: Arguments, answer: Answer) -> dict[str, Any]:
+    return asdict(answer)
+
+
+def _to_text(_given: Arguments, answer: Answer) -> str:
+    return f"{answer.text}\n(score {answer.score:.4f}, characters {answer.start} to {answer.end})"
+
+
+SPEC = TaskSpec(
+    Task.QUESTION_ANSWERING,
+    call="model(question=..., context=...)",
+    needed=frozenset({"question", "context"}),
+    optional=frozenset({"stride", "max_answer_tokens"}),
+    answer=_answer_call,
+    output_shapes=_output_shapes,
+    to_json=_to_json,
+    to_text=_to_text,
+    main_text="context",
+)

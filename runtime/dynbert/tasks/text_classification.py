@@ -1,4 +1,4 @@
-"""Text classification: the label of a text and the score of every label.
+"""Text classification: the label of a text, or of a pair of texts, and the score of every label.
 
 Which function turns logits into scores follows the checkpoint's ``problem_type``, as in Hugging Face's models: softmax
 for one label out of several, a sigmoid each for several labels at once, and the bare value for regression. Where a
@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import BundleError
-from dynbert.tasks.base import as_texts
+from dynbert.manifest import Task
+from dynbert.tables import format_table, shorten
+from dynbert.tasks.base import TaskSpec, as_pairs, as_texts, label_names, pair_names, softmax, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from dynbert.tasks.base import TaskContext
+    from dynbert.manifest import ModelInfo
+    from dynbert.tasks.base import Arguments, Shapes, TaskContext
 
-__all__ = ["Classification", "classify"]
+__all__ = ["SPEC", "Classification", "classify"]
 
 _TEXTS_PER_BATCH = 32
 _SINGLE_LABEL = "single_label_classification"
@@ -43,26 +46,36 @@ class Classification:
 
 
 def classify(
-    task: TaskContext, texts: str | Sequence[str], *, truncate: bool = False
+    task: TaskContext,
+    texts: str | Sequence[str],
+    text_pair: str | Sequence[str] | None = None,
+    *,
+    truncate: bool = False,
 ) -> Classification | list[Classification]:
-    """Classify one or several texts.
+    """Classify one or several texts, or pairs of texts.
 
     Args:
         task: The bundle's side of the call.
         texts: A text, or a list of them.
-        truncate: Whether to cut what is longer than the model's maximum length.
+        text_pair: For models of pairs (inference, paraphrases): the second text, or a list of as many.
+        truncate: Whether to cut what is longer than the model's maximum length; of a pair the longer text.
 
     Returns:
         A classification, or a list of them in the texts' order.
 
     Raises:
-        InputError: If a text has no token, or is too long and may not be cut.
+        InputError: If a text has no token, is too long and may not be cut, or the lists differ in length.
     """
-    items, is_single = as_texts(texts)
+    if text_pair is None:
+        items, is_single = as_texts(texts)
+        encodings = task.tokenizer.encode(items, truncate=truncate)
+    else:
+        pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
+        encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=truncate)
     results: list[Classification] = []
-    for batch in task.run_batches(task.tokenizer.encode(items, truncate=truncate), _TEXTS_PER_BATCH):
+    for batch in task.run_batches(encodings, _TEXTS_PER_BATCH):
         logits = batch.output("logits")
-        labels = _labels(task.model.labels, logits.shape[-1])
+        labels = label_names(task.model.labels, logits.shape[-1])
         results += [_classification(labels, row) for row in _scores(logits, task.model.problem_type)]
     return results[0] if is_single else results
 
@@ -82,14 +95,42 @@ def _scores(logits: NDArray[Any], problem_type: str | None) -> NDArray[np.float6
     if kind == _MULTI_LABEL:
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))  # the sigmoid, without overflow
     if kind == _SINGLE_LABEL:
-        weights = np.exp(values - values.max(axis=-1, keepdims=True))
-        return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+        return softmax(values)
     known = ", ".join((_SINGLE_LABEL, _MULTI_LABEL, _REGRESSION))
     raise BundleError(f"problem_type must be one of {known}, got {kind!r}. Export the bundle again.")
 
 
-def _labels(names: Sequence[str], count: int) -> Sequence[str]:
-    labels = names or [f"LABEL_{index}" for index in range(count)]
-    if len(labels) != count:
-        raise BundleError(f"The graph must have one logit for each of {len(labels)} labels, got {count}.")
-    return labels
+def _answer(task: TaskContext, given: Arguments) -> Classification | list[Classification]:
+    return classify(task, given["texts"], given.get("text_pair"), truncate=given.get("truncate", False))
+
+
+def _output_shapes(model: ModelInfo, rows: int, _tokens: int) -> Shapes:
+    return {"logits": (rows, len(model.labels) or None)}
+
+
+def _to_json(given: Arguments, results: Sequence[Classification]) -> list[dict[str, Any]]:
+    return [
+        record | {"label": result.label, "score": result.score, "scores": dict(result.scores)}
+        for record, result in zip(text_records(given), results, strict=True)
+    ]
+
+
+def _to_text(given: Arguments, results: Sequence[Classification]) -> str:
+    records = text_records(given)
+    rows = [
+        (*map(shorten, record.values()), result.label, *(f"{score:.4f}" for score in result.scores.values()))
+        for record, result in zip(records, results, strict=True)
+    ]
+    return format_table(rows, [*records[0], "label", *results[0].scores])
+
+
+SPEC = TaskSpec(
+    Task.TEXT_CLASSIFICATION,
+    call="model(texts)",
+    needed=frozenset({"texts"}),
+    optional=frozenset({"text_pair", "truncate"}),
+    answer=_answer,
+    output_shapes=_output_shapes,
+    to_json=_to_json,
+    to_text=_to_text,
+)

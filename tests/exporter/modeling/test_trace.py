@@ -90,7 +90,8 @@ def assert_graph_equals_eager(model, graph, inputs, length_config, **options):
     for field, result in zip(fields, results, strict=False):
         np.testing.assert_allclose(result, output[field].numpy(), rtol=0, atol=1e-4)
     kept = results[len(fields) :]
-    assert [positions.tolist() for positions in kept] == [positions.tolist() for positions in output.kept_positions]
+    in_text_order = [positions.sort(dim=1)[0] for positions in output.kept_positions]  # a graph has no other
+    assert [positions.tolist() for positions in kept] == [positions.tolist() for positions in in_text_order]
 
 
 @pytest.fixture(scope="module", params=FIELDS, ids=lambda model_class: model_class.__name__)
@@ -124,9 +125,10 @@ def test_graph_depends_on_the_lengths(traced):
 def test_graph_selects_with_gather_elements_and_sums_one_axis_at_a_time(traced):
     nodes = onnx.load_from_string(traced[1]).graph.node
     counts = {kind: sum(node.op_type == kind for node in nodes) for kind in ("GatherElements", "TopK", "ReduceSum")}
+    # Queries are summed up by a product with their votes, heads by ReduceSum.
     # A layer: states; and before the next one: mask, votes, positions (in the first they are what was kept).
     assert counts["TopK"] == 6
-    assert counts["ReduceSum"] == 6
+    assert counts["ReduceSum"] == 3
     assert counts["GatherElements"] >= 9
     constants = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load_from_string(traced[1]).graph.initializer}
     constants |= {
@@ -148,10 +150,8 @@ def test_graph_traced_with_a_tiny_example_runs_any_length(tokens):
 def test_graph_of_other_configs_equals_eager(changes):
     model = make_model(BertForQuestionAnswering, **changes)
     graph = trace(model)
-    for texts in ([16], [11, 11, 11], [3]):
+    for texts in ([16], [11, 11, 11], [3], [16, 9, 4]):
         assert_graph_equals_eager(model, graph, make_inputs(texts), (10, 6, 3))
-    if "count_padded_queries" not in changes:
-        assert_graph_equals_eager(model, graph, make_inputs([16, 9, 4]), (10, 6, 3))
 
 
 def test_graph_that_may_drop_cls_equals_eager():

@@ -125,3 +125,35 @@ def test_call_blames_the_bundle_when_its_facts_do_not_fit_its_graph(tmp_path, ch
     manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, **changes))
     with pytest.raises(BundleError, match=message):
         DynamicBert(bundle.folder, manifest)(TEXT)
+
+
+def test_pair_is_classified_as_one_row_with_two_types(classification_bundle):
+    model = dynbert.load(classification_bundle.folder)
+    result = model("the good film", text_pair="was bad")
+    pair = [2, *(WORDS.index(word) for word in ["the", "good", "film"]), 3, WORDS.index("was"), WORDS.index("bad"), 3]
+    types = np.array([[0] * 5 + [1] * 3])
+    logits = classification_bundle.expected("full.int8.onnx", np.array([pair]), types=types)["logits"][0].astype(float)
+    np.testing.assert_allclose(list(result.scores.values()), np.exp(logits) / np.exp(logits).sum(), rtol=1e-5)
+    assert result != model("the good film was bad")
+
+
+def test_pairs_keep_order_when_lists_are_given(classification_bundle):
+    model = dynbert.load(classification_bundle.folder)
+    firsts, seconds = ["good", "the old book was", "bad"] * 15, ["the film was", "naive", "it"] * 15
+    results = model(firsts, text_pair=seconds)
+    assert len(results) == 45
+    for first, second, result in zip(firsts[:3], seconds[:3], results[-3:], strict=True):
+        assert model(first, text_pair=second).score == pytest.approx(result.score, rel=1e-5)
+    assert model([], text_pair=[]) == []
+
+
+def test_long_pair_is_cut_from_its_longer_text_when_told_to(classification_bundle):
+    model = dynbert.load(classification_bundle.folder)
+    cut = model("good " * 40, text_pair="the book", truncate=True)
+    assert cut == model("good " * 11, text_pair="the book")
+    with pytest.raises(InputError, match=r"text and text_pair must have at most 13 tokens together .*, got 42"):
+        model("good " * 40, text_pair="the book")
+    with pytest.raises(InputError, match="texts and text_pair must be two strings or two lists of one length"):
+        model(["good", "bad"], text_pair=["the"])
+    with pytest.raises(InputError, match="text_pair 1 must have at least one token"):
+        model(["good", "bad"], text_pair=["the", ""])

@@ -1,0 +1,75 @@
+"""Drop early: cut before the attention's output projection, not after it.
+
+The trace cuts where the reference does, behind the LayerNormalization that ends a layer's attention. What lies between
+the attention's context and that point (projection, bias, residual, LayerNormalization) works on each token by itself,
+so cutting the context and the residual instead gives the same and leaves the dropped tokens out of all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dynbert_export.graph.editing import clean, constant_array, only_consumer, producer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["drop_early"]
+
+
+def drop_early(model: ir.Model) -> ir.Model:
+    """Move every cut of a layer's states in front of its attention's output projection.
+
+    Args:
+        model: The traced fp32 graph.
+
+    Returns:
+        An equal graph. A cut that does not have the traced form stays where it is.
+    """
+    moved = model.clone()
+    for node in tuple(moved.graph):
+        if node.op_type == "GatherElements":
+            _move(moved.graph, node)
+    clean(moved)
+    return moved
+
+
+def _move(graph: ir.Graph, cut: ir.Node) -> None:
+    norm = producer_of(cut.inputs[0], "LayerNormalization")
+    if norm is None or only_consumer(norm.outputs[0], "GatherElements") is not cut:
+        return
+    residual_add = producer_of(norm.inputs[0], "Add")
+    found = None if residual_add is None else next(_projections(residual_add), None)
+    if residual_add is None or found is None:
+        return
+    index, product = found
+    graph.insert_before(product, [_cut_like(cut, product, 0), _cut_like(cut, residual_add, index)])
+    cut.outputs[0].replace_all_uses_with(norm.outputs[0])
+
+
+def _projections(residual_add: ir.Node) -> Iterator[tuple[int, ir.Node]]:
+    """Yield the residual's place among the inputs, and the projection ``MatMul -> Add(bias)`` at the other one.
+
+    Only a square projection: the cut's index is as wide as the states.
+    """
+    for place, value in enumerate(residual_add.inputs):
+        bias_add = producer_of(value, "Add")
+        if bias_add is None or value is None or only_consumer(value, "Add") is not residual_add:
+            continue
+        for summand in bias_add.inputs:
+            product = producer_of(summand, "MatMul")
+            weight = None if product is None else constant_array(product.inputs[1])
+            if product is not None and weight is not None and weight.shape[0] == weight.shape[1]:
+                yield 1 - place, product
+
+
+def _cut_like(cut: ir.Node, reader: ir.Node, index: int) -> ir.Node:
+    """Return a cut of what ``reader`` reads at ``index``, and let it read the cut."""
+    node = ir.node(
+        "GatherElements", [reader.inputs[index], cut.inputs[1]], attributes=cut.attributes, name=f"{reader.name}/cut"
+    )
+    node.outputs[0].name = f"{node.name}_output"
+    reader.replace_input_with(index, node.outputs[0])
+    return node

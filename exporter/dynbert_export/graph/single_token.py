@@ -1,0 +1,104 @@
+"""One token in the last layer: what a head on the pooled state reads of it.
+
+Such a head reads the last hidden state of CLS alone. Where CLS is never dropped it is the first token of every layer,
+so nothing needs to be put back, and the last layer's queries, output projection and feed-forward are needed for one
+token only; its keys and values for all. No profile drops anything in that layer any more: it has nothing left to drop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from dynbert_export.graph.editing import (
+    BROADCAST,
+    add_initializer,
+    clean,
+    constant_array,
+    only_consumer,
+    producer_of,
+    trace_back,
+)
+from dynbert_export.graph.names import kept_positions_name
+
+__all__ = ["keep_single_token"]
+
+_SCOPE = "single_token"
+_LAYOUT = ("Reshape", "Transpose")
+
+
+def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
+    """Run the last layer for CLS alone, where the head reads nothing else.
+
+    Args:
+        model: The traced fp32 graph of a model that always keeps CLS, cuts moved by ``drop_early``.
+        num_layers: Hidden layers.
+
+    Returns:
+        An equal graph, without ScatterElements and without the last layer's ``kept_positions`` output. A graph whose
+        head reads other tokens too stays as it is.
+    """
+    trimmed = model.clone()
+    graph = trimmed.graph
+    last = next((node for node in reversed(list(graph)) if node.op_type == "ScatterElements"), None)
+    pooled = None if last is None else only_consumer(last.outputs[0], "Gather")
+    if last is None or pooled is None or not _reads_first_token(pooled):
+        return trimmed
+    cuts = _find_cuts(graph, num_layers - 1)
+    query = None if cuts is None else _find_query(cuts[0])
+    context = None if cuts is None else cuts[0].inputs[0]
+    if cuts is None or context is None or query is None or query.inputs[0] is not cuts[1].inputs[0]:
+        return trimmed
+    context_cut, residual_cut = cuts
+    pooled.replace_input_with(0, last.inputs[2])
+    first = _slice_first(graph, query.inputs[0])
+    query.replace_input_with(0, first)
+    context_cut.outputs[0].replace_all_uses_with(context)
+    residual_cut.outputs[0].replace_all_uses_with(first)
+    graph.outputs[:] = [value for value in graph.outputs if value.name != kept_positions_name(num_layers - 1)]
+    clean(trimmed)
+    return trimmed
+
+
+def _reads_first_token(node: ir.Node) -> bool:
+    """Return whether a Gather takes index 0 of the tokens."""
+    index = constant_array(node.inputs[1])
+    return node.attributes.get_int("axis", 0) == 1 and index is not None and index.item() == 0
+
+
+def _find_cuts(graph: ir.Graph, layer: int) -> tuple[ir.Node, ir.Node] | None:
+    """Return the layer's cuts of context and residual, where ``drop_early`` has put them."""
+    positions = next((value for value in graph.outputs if value.name == kept_positions_name(layer)), None)
+    gather = producer_of(positions, "GatherElements")
+    kept = positions if gather is None else gather.inputs[1]
+    cuts = [
+        node
+        for node in graph
+        if node.op_type == "GatherElements" and node is not gather and trace_back(node.inputs[1], *BROADCAST) is kept
+    ]
+    contexts = [node for node in cuts if only_consumer(node.outputs[0], "MatMul")]
+    residuals = [node for node in cuts if only_consumer(node.outputs[0], "Add")]
+    return (contexts[0], residuals[0]) if len(contexts) == len(residuals) == 1 else None
+
+
+def _find_query(context_cut: ir.Node) -> ir.Node | None:
+    """Return the query projection of the attention whose context is cut; None where its form is another."""
+    value_product = producer_of(trace_back(context_cut.inputs[0], *_LAYOUT), "MatMul")
+    softmax = None if value_product is None else producer_of(value_product.inputs[0], "Softmax")
+    scores = None if softmax is None else producer_of(trace_back(softmax.inputs[0], "Add", "Div"), "MatMul")
+    bias_add = None if scores is None else producer_of(trace_back(scores.inputs[0], *_LAYOUT), "Add")
+    if bias_add is None:
+        return None
+    return next((node for value in bias_add.inputs if (node := producer_of(value, "MatMul"))), None)
+
+
+def _slice_first(graph: ir.Graph, states: ir.Value | None) -> ir.Value:
+    """Add a cut of the first token: ``[batch, tokens, hidden]`` to ``[batch, 1, hidden]``."""
+    bounds = [
+        add_initializer(graph, f"{_SCOPE}/{name}", np.array([number], dtype=np.int64))
+        for name, number in (("start", 0), ("end", 1), ("axis", 1))
+    ]
+    node = ir.node("Slice", [states, *bounds], name=_SCOPE)
+    node.outputs[0].name = f"{_SCOPE}_output"
+    graph.append(node)
+    return node.outputs[0]

@@ -1,0 +1,138 @@
+"""Multiple choice: which of several texts goes best with a first one.
+
+Each choice is a row of its own, the pair of text and choice, and its logit does not depend on the others: the rows run
+like those of any other task, so that choices need not be padded to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynbert.errors import InputError
+from dynbert.manifest import Task
+from dynbert.tables import format_table, shorten
+from dynbert.tasks.base import TaskSpec, as_texts, softmax, text_records
+from dynbert.tokenization import item_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dynbert.manifest import ModelInfo
+    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+
+__all__ = ["SPEC", "Choice", "choose"]
+
+_ROWS_PER_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of several choices."""
+
+    index: int
+    """Its place among the choices; the first of equals."""
+    text: str
+    """The choice itself."""
+    score: float
+    """Its probability among the choices, in [0, 1]."""
+    scores: tuple[float, ...]
+    """Probability of every choice, in their order."""
+
+
+def choose(
+    task: TaskContext,
+    texts: str | Sequence[str],
+    choices: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    truncate: bool = False,
+) -> Choice | list[Choice]:
+    """Choose for one or several texts.
+
+    Args:
+        task: The bundle's side of the call.
+        texts: A text, or a list of them.
+        choices: The choices, at least one; for a list of texts a list of as many lists, which may differ in length.
+        truncate: Whether to cut the longer of text and choice where both are longer than the model's maximum length.
+
+    Returns:
+        The best choice, or a list of them in the texts' order.
+
+    Raises:
+        InputError: If there is no choice, a text or choice has no token, both are too long and may not be cut, or the
+            lists differ in length.
+    """
+    items, is_single = as_texts(texts)
+    options = _as_options(choices, None if is_single else len(items))
+    pairs, names = [], []
+    for index, (text, of_text) in enumerate(zip(items, options, strict=True)):
+        name = item_name("text", index, len(items))
+        suffix = "" if len(items) == 1 else f" of {name}"
+        pairs += [(text, choice) for choice in of_text]
+        names += [(name, f"choice {number}{suffix}") for number in range(len(of_text))]
+    batches = task.run_batches(task.tokenizer.encode_pairs(pairs, names, truncate=truncate), _ROWS_PER_BATCH)
+    logits = np.concatenate([np.empty(0), *(batch.output("logits").ravel() for batch in batches)])  # [rows]
+    ends = np.cumsum([len(of_text) for of_text in options], dtype=np.int64)
+    results = [_choice(of_text, logits[end - len(of_text) : end]) for of_text, end in zip(options, ends, strict=True)]
+    return results[0] if is_single else results
+
+
+def _as_options(choices: Sequence[str] | Sequence[Sequence[str]], texts: int | None) -> list[list[str]]:
+    """Return the choices of each text; ``texts`` is None where a single one was given."""
+    if not isinstance(choices, (list, tuple)):
+        raise InputError(f"choices must be a list of strings, got {type(choices).__name__}.")
+    per_text = [choices] if texts is None else choices
+    if texts is not None and len(per_text) != texts:
+        raise InputError(f"choices must be a list of {texts} lists, one a text, got {len(per_text)}.")
+    for of_text in per_text:
+        if not isinstance(of_text, (list, tuple)):
+            raise InputError(
+                f"choices must be a list of lists for a list of texts, got {type(of_text).__name__} in it."
+            )
+        if not of_text:
+            raise InputError("choices must have at least one choice for each text, got none.")
+    return [list(of_text) for of_text in per_text]
+
+
+def _choice(choices: Sequence[str], logits: Any) -> Choice:
+    scores = tuple(softmax(logits).tolist())
+    best = int(np.argmax(logits))
+    return Choice(best, choices[best], scores[best], scores)
+
+
+def _answer(task: TaskContext, given: Arguments) -> Choice | list[Choice]:
+    return choose(task, given["texts"], given["choices"], truncate=given.get("truncate", False))
+
+
+def _output_shapes(_model: ModelInfo, rows: int, _tokens: int) -> Shapes:
+    return {"logits": (rows, 1)}
+
+
+def _to_json(given: Arguments, results: Sequence[Choice]) -> list[dict[str, Any]]:
+    return [
+        record | {"choices": list(choices), "choice": asdict(result)}
+        for record, choices, result in zip(text_records(given), given["choices"], results, strict=True)
+    ]
+
+
+def _to_text(given: Arguments, results: Sequence[Choice]) -> str:
+    rows = [
+        (shorten(text), shorten(choice), f"{score:.4f}", "best" if index == result.index else "")
+        for text, choices, result in zip(given["texts"], given["choices"], results, strict=True)
+        for index, (choice, score) in enumerate(zip(choices, result.scores, strict=True))
+    ]
+    return format_table(rows, ["text", "choice", "score", ""])
+
+
+SPEC = TaskSpec(
+    Task.MULTIPLE_CHOICE,
+    call="model(texts, choices=[...])",
+    needed=frozenset({"texts", "choices"}),
+    optional=frozenset({"truncate"}),
+    answer=_answer,
+    output_shapes=_output_shapes,
+    to_json=_to_json,
+    to_text=_to_text,
+)
