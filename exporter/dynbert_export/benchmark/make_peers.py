@@ -178,7 +178,9 @@ def _calibration_feeds(settings: Mapping[str, Any], checkpoint_folder: Path) -> 
     path = Path(settings["calibration"]) if settings["calibration"] else None
     texts = load_texts(path, checkpoint.task)
     tokenizer = load_tokenizer(checkpoint)
-    return prepare_texts(texts, tokenizer, samples=128, max_length=checkpoint.max_length, seed=0).calibration
+    return prepare_texts(
+        texts, tokenizer, checkpoint.task, samples=128, max_length=checkpoint.max_length, seed=0
+    ).calibration
 
 
 class _Reader:
