@@ -28,7 +28,8 @@ class ExportOptions(TypedDict, total=False):
     quantize: str
     precision: str
     target: str | Sequence[str]
-    smooth_quant_alpha: float
+    smooth_quant_alpha: float | str
+    calibration_method: str
     calibration: str | Path | None
     calibration_samples: int
     gates: Mapping[str, float]

@@ -44,10 +44,20 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
             f"Median milliseconds of one text on one thread of {manifest.cpu};",
             f"agreement is the {metric.replace('_', ' ')} with the fp32 graph that drops nothing.",
             "",
+            *_fallback(manifest),
             "Made by " + ", ".join(f"{name} {version}" for name, version in manifest.created_by.items()) + ".",
             "",
         ]
     )
+
+
+def _fallback(manifest: Manifest) -> list[str]:
+    """Return the lines about products that the INT8 graphs have in fp32."""
+    names = sorted({name for graph in manifest.graphs for name in graph.fp32_products})
+    if not names:
+        return []
+    heading = "INT8 graphs compute these in fp32, because answers differed too much with them in INT8:"
+    return [heading, "", *(f"- `{name}`" for name in names), ""]
 
 
 def _cells(manifest: Manifest, graph: GraphEntry, tokens: list[int]) -> list[str]:

@@ -16,7 +16,7 @@ import click
 
 import dynbert
 from dynbert.errors import DynbertError, InputError
-from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption
+from dynbert_export.options import CalibrationMethod, PrecisionOption, QuantizeOption, TargetOption, TaskOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +63,11 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
     "--calibration",
     metavar="FILE",
     help="Texts to calibrate on: txt, csv, tsv, jsonl or SQuAD json. Without it: general English sentences.",
+)
+@click.option(
+    "--calibration-method",
+    type=_choice(CalibrationMethod),
+    help="How ranges follow from the calibration texts; auto measures which keeps the answers.",
 )
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(

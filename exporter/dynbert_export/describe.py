@@ -88,6 +88,8 @@ class Findings:
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
     invariances: Mapping[Path, Invariance]
+    fp32_products: Mapping[Path, tuple[str, ...]]
+    """Modules that stay fp32 in an INT8 graph although they could be INT8."""
 
 
 def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
@@ -116,6 +118,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
                 quality=findings.qualities.get(path),
                 invariance=findings.invariances.get(path),
                 latency=findings.latencies[path],
+                fp32_products=findings.fp32_products.get(path, ()),
             )
         )
     manifest = Manifest(

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
-from dynbert.manifest import Parity, Precision, Quality
+from dynbert.manifest import FULL, Parity, Precision, Quality
 from dynbert.session import open_session
-from dynbert_export.agreement import compared_part, measure_agreement
+from dynbert_export.agreement import Outputs, compared_part, measure_agreement
 from dynbert_export.errors import GateError
 from dynbert_export.graph.names import LENGTH_INPUT
 from dynbert_export.tasks import HEADS
-from dynbert_export.variants import FP32_SET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from dynbert.lengths import LengthConfig
-    from dynbert_export.agreement import Outputs
     from dynbert_export.feeds import Feed
-    from dynbert_export.job import Graphs, Job
+    from dynbert_export.job import Job
 
-__all__ = ["Answers", "graph_feed", "judge", "largest_difference", "run_graph"]
+__all__ = [
+    "Answers",
+    "References",
+    "answer",
+    "check_answers",
+    "graph_feed",
+    "judge",
+    "largest_difference",
+    "run_graph",
+]
 
 
 def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[str, Any]:
@@ -99,68 +107,108 @@ def largest_difference(reference: Sequence[Outputs], outputs: Sequence[Outputs],
 
 @dataclass(frozen=True)
 class Answers:
-    """What the answers of the graphs say of them, by file."""
+    """What the answers of graphs say of them, by file."""
 
     parities: dict[Path, Parity]
     """INT8 graphs against the fp32 graph of the same profile."""
     qualities: dict[Path, Quality]
     """Every profile but ``anytime`` against the fp32 graph that drops nothing."""
+    misses: tuple[str, ...] = ()
+    """The INT8 graphs that agree less with fp32 than their gate asks for, each with its agreement."""
+
+    def joined(self, other: Answers) -> Answers:
+        """Return what is said of the graphs of both."""
+        return Answers(self.parities | other.parities, self.qualities | other.qualities, self.misses + other.misses)
 
 
-def judge(job: Job, graphs: Graphs) -> Answers:
-    """Compare answers on the held-out texts.
+References: TypeAlias = Mapping[str, Sequence[Outputs]]
+"""Variant's name -> what its fp32 graph answers to each held-out text."""
+
+
+def answer(job: Job, files: Mapping[str, Path]) -> References:
+    """Run the graphs of one precision on the held-out texts.
 
     Args:
         job: The export.
-        graphs: All graphs that were made.
+        files: Variant's name -> graph.
 
     Returns:
-        What was found.
+        Variant's name -> outputs, one mapping a text.
+    """
+    keep = functools.partial(compared_part, job.checkpoint.task, mask_token_id=job.mask_token_id)
+    return {
+        variant.name: run_graph(
+            files[variant.name],
+            job.texts.evaluation,
+            config=variant.input_config,
+            threads=job.config.threads,
+            keep=keep,
+        )
+        for variant in job.variants
+    }
+
+
+def judge(job: Job, files: Mapping[str, Path], precision: Precision, references: References) -> Answers:
+    """Compare the answers of one precision's graphs on the held-out texts.
+
+    Args:
+        job: The export.
+        files: Variant's name -> graph.
+        precision: Of the graphs.
+        references: What the fp32 graphs answer.
+
+    Returns:
+        What was found. Nothing is raised where a gate is missed: see ``check_answers``.
+    """
+    parities: dict[Path, Parity] = {}
+    qualities: dict[Path, Quality] = {}
+    misses: list[str] = []
+    least = job.config.gates.int8_min_agreement(job.checkpoint.task)
+    answers = references if precision is Precision.FP32 else answer(job, files)
+    for variant in job.variants:
+        path, own, outputs = files[variant.name], references[variant.name], answers[variant.name]
+        if precision is Precision.INT8:
+            agreement = _agreement(job, own, outputs)
+            parities[path] = Parity(
+                inputs=job.texts.evaluation_samples,
+                near_ties=0,
+                max_abs_difference=largest_difference(own, outputs, job.texts.evaluation),
+                agreement=agreement,
+            )
+            if not agreement >= least:
+                misses.append(f"{path.name} {agreement:.4f}")
+        if not variant.is_anytime:
+            qualities[path] = Quality(
+                metric=HEADS[job.checkpoint.task].metric,
+                value=_agreement(job, references[FULL], outputs),
+                data=job.texts.name,
+                samples=job.texts.evaluation_samples,
+            )
+    return Answers(parities, qualities, tuple(misses))
+
+
+def check_answers(job: Job, answers: Answers, *, remark: str = "") -> None:
+    """Hold the INT8 graphs to their gate.
+
+    Args:
+        job: The export.
+        answers: Of the INT8 graphs.
+        remark: What was done to hold the gate, for the message.
 
     Raises:
         GateError: If an INT8 graph agrees less with fp32 than its gate asks for; names all that do.
     """
-    parities: dict[Path, Parity] = {}
-    feeds = job.texts.evaluation
-    qualities: dict[Path, Quality] = {}
-    full: list[Outputs] = []
-    misses: list[str] = []
+    if not answers.misses:
+        return
     task = job.checkpoint.task
-    least = job.config.gates.int8_min_agreement(task)
-    keep = functools.partial(compared_part, task, mask_token_id=job.mask_token_id)
-    for variant in job.variants:
-        own: list[Outputs] = []
-        for graph_set in (FP32_SET, *(graph_set for graph_set in graphs if graph_set != FP32_SET)):
-            path = graphs[graph_set][variant.name]
-            outputs = run_graph(path, feeds, config=variant.input_config, threads=job.config.threads, keep=keep)
-            full, own = full or outputs, own or outputs  # the first graph of all is fp32 full
-            if graph_set.precision is Precision.INT8:
-                agreement = _agreement(job, own, outputs)
-                parities[path] = Parity(
-                    inputs=job.texts.evaluation_samples,
-                    near_ties=0,
-                    max_abs_difference=largest_difference(own, outputs, feeds),
-                    agreement=agreement,
-                )
-                if not agreement >= least:
-                    misses.append(f"{path.name} {agreement:.4f}")
-            if not variant.is_anytime:
-                qualities[path] = Quality(
-                    metric=HEADS[task].metric,
-                    value=_agreement(job, full, outputs),
-                    data=job.texts.name,
-                    samples=job.texts.evaluation_samples,
-                )
-    if misses:
-        raise GateError(
-            f"INT8 graphs must agree with fp32 by at least {least:g} ({HEADS[task].metric} on "
-            f"{job.texts.name}), got {', '.join(misses)}. Calibrate on texts of your own (--calibration), "
-            "lower the gate in a recipe, or export fp32 (--quantize none)."
-        )
-    return Answers(parities, qualities)
+    raise GateError(
+        f"INT8 graphs must agree with fp32 by at least {job.config.gates.int8_min_agreement(task):g} "
+        f"({HEADS[task].metric} on {job.texts.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
+        "your own (--calibration), lower the gate in a recipe, or export fp32 (--quantize none)."
+    )
 
 
-def _agreement(job: Job, reference: list[Outputs], outputs: list[Outputs]) -> float:
+def _agreement(job: Job, reference: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
     return measure_agreement(
         job.checkpoint.task,
         reference,

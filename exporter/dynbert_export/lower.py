@@ -13,10 +13,12 @@ import onnx_ir as ir
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import clean, constant_array, only_consumer, producer_of, replace_value
 
-__all__ = ["INT8_DOMAIN", "INT8_OPERATOR", "lower"]
+__all__ = ["INT8_DOMAIN", "INT8_OPERATOR", "INT8_SUFFIX", "lower"]
 
 INT8_OPERATOR = "MatMulIntegerToFloat"
 INT8_DOMAIN = "com.microsoft"
+INT8_SUFFIX = "/int8"
+"""What the operator's name has beside the product's."""
 
 
 def lower(model: ir.Model) -> ir.Model:
@@ -100,7 +102,7 @@ def _replace(
         INT8_OPERATOR,
         [activation[0], weight[0], activation[1], weight[1], activation[2], None if is_symmetric else weight[2], bias],
         domain=INT8_DOMAIN,
-        name=f"{(product.name or 'product').removesuffix('_quant')}/int8",
+        name=f"{(product.name or 'product').removesuffix('_quant')}{INT8_SUFFIX}",
     )
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{node.name}_output", result.shape, result.type
     graph.insert_after(product, node)

@@ -7,7 +7,21 @@ from typing import Any
 
 from dynbert.manifest import Task
 
-__all__ = ["PrecisionOption", "QuantizeOption", "TargetOption", "TaskOption", "make_targets"]
+__all__ = [
+    "AUTO",
+    "NONE",
+    "CalibrationMethod",
+    "PrecisionOption",
+    "QuantizeOption",
+    "TargetOption",
+    "TaskOption",
+    "make_targets",
+]
+
+AUTO = "auto"
+"""What an option says that leaves the choice to the exporter."""
+NONE = "none"
+"""What an option says that leaves a step out."""
 
 
 class TaskOption(StrEnum):
@@ -33,6 +47,19 @@ class QuantizeOption(StrEnum):
     """At run time, from each batch: an answer then depends on what else is in the batch."""
     NONE = "none"
     """No INT8 graphs."""
+
+
+class CalibrationMethod(StrEnum):
+    """How static ranges follow from what the calibration texts show."""
+
+    AUTO = "auto"
+    """Whichever answers most alike, on texts that the ranges do not come from."""
+    MINMAX = "minmax"
+    """From the smallest value to the largest."""
+    PERCENTILE = "percentile"
+    """Without the outermost 0.001 % or 0.01 % of each side, whichever answers more alike."""
+    ENTROPY = "entropy"
+    """Ends that lose least information, as in TensorRT's calibration."""
 
 
 class TargetOption(StrEnum):

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from dynbert.cpu import usable_cores
 from dynbert.latency import latency_lengths, measure_latency
-from dynbert.manifest import FULL, Target, write_manifest
+from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle import check_output, stage_bundle
 from dynbert_export.calibration import load_texts
 from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenizer
 from dynbert_export.describe import Findings, describe_bundle, describe_model, write_companions
-from dynbert_export.evaluate import judge
+from dynbert_export.evaluate import answer, judge
+from dynbert_export.fallback import Int8Graphs, check_products, module_name, recover, write_int8
 from dynbert_export.graph.freeze import task_outputs
 from dynbert_export.graph.rewrites import rewrite
 from dynbert_export.int8 import quantize
@@ -25,12 +26,11 @@ from dynbert_export.invariance import check_invariance, make_texts
 from dynbert_export.job import Job, published_graphs
 from dynbert_export.options import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
-from dynbert_export.quantize import NeuralCompressor, QuantizationEngine, quantizable_nodes
-from dynbert_export.saturation import check_no_saturation
+from dynbert_export.quantize import NeuralCompressor, QuantizationEngine
 from dynbert_export.texts import prepare_texts
 from dynbert_export.tracing import trace
 from dynbert_export.variants import FP32_SET, list_variants, write_graphs
-from dynbert_export.verify import TorchReference, check_int8_kernels, check_parity, make_cases
+from dynbert_export.verify import TorchReference, check_parity, make_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dynbert.manifest import Invariance, Latency, Manifest, Parity
+    from dynbert_export.evaluate import References
+    from dynbert_export.int8 import Quantized
     from dynbert_export.job import Graphs
     from dynbert_export.recipe import ExportConfig
     from dynbert_export.variants import GraphSet
@@ -121,35 +123,58 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         anytime = rewrite(traced, job.spec)
         del traced
     with progress.stage("specialise fp32"):
-        graphs[FP32_SET] = _write_graphs(job, anytime, FP32_SET)
+        graphs[FP32_SET] = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
     with progress.stage("verify fp32 against PyTorch"):
         reference = TorchReference(model, task_outputs(anytime), always_keep_cls_token=job.config.always_keep_cls_token)
         parities |= _check_fp32(job, graphs[FP32_SET], reference)
     del model, reference
+    with progress.stage("answer in fp32"):
+        references = answer(job, graphs[FP32_SET])
+        answers = judge(job, graphs[FP32_SET], Precision.FP32, references)
+    fp32_products: dict[Path, tuple[str, ...]] = {}
     invariances: dict[Path, Invariance] = {}
-    if job.int8_sets:
-        products = len(quantizable_nodes(anytime))
-        with progress.stage(f"quantise ({job.config.quantize.value})"):
-            quantized = quantize(job, anytime, engine)
-        with progress.stage("specialise int8"):
-            graphs |= {graph_set: _write_graphs(job, quantized[graph_set], graph_set) for graph_set in job.int8_sets}
-        del quantized
-        with progress.stage("verify int8 kernels"):
-            _check_kernels(job, graphs, products)
+    for graph_set, quantized in _quantize(job, anytime, engine, progress).items():
+        int8 = _build_int8(job, graph_set, quantized, references, progress)
+        graphs[graph_set] = int8.files
+        answers = answers.joined(int8.answers)
+        fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
         if job.config.quantize is QuantizeOption.STATIC:
             with progress.stage("verify int8 invariance"):
-                invariances = _check_invariance(job, graphs)
-    with progress.stage("compare answers"):
-        answers = judge(job, graphs)
+                invariances |= _check_invariance(job, int8.files)
     with progress.stage("measure latency"):
         latencies = _measure(job, graphs)
     write_companions(job, graphs)
-    findings = Findings(parities | answers.parities, answers.qualities, latencies, invariances)
+    findings = Findings(parities | answers.parities, answers.qualities, latencies, invariances, fp32_products)
     return describe_bundle(job, graphs, findings), latencies[graphs[FP32_SET][FULL]]
 
 
-def _write_graphs(job: Job, anytime: ir.Model, graph_set: GraphSet) -> Mapping[str, Path]:
-    return write_graphs(anytime, job.variants, job.folder(graph_set.precision), graph_set, job.spec)
+def _quantize(
+    job: Job, anytime: ir.Model, engine: QuantizationEngine, progress: Progress
+) -> Mapping[GraphSet, Quantized]:
+    if not job.int8_sets:
+        return {}
+    with progress.stage(f"quantise ({job.config.quantize.value})"):
+        return quantize(job, anytime, engine, progress)
+
+
+def _build_int8(
+    job: Job, graph_set: GraphSet, quantized: Quantized, references: References, progress: Progress
+) -> Int8Graphs:
+    """Write a set of INT8 graphs and hold it to its gates, with products in fp32 where there is no other way."""
+    with progress.stage("specialise int8"):
+        files = write_int8(job, graph_set, quantized)
+    with progress.stage("verify int8 kernels"):
+        check_products(files, graph_set, quantized)
+    with progress.stage("compare answers"):
+        int8 = Int8Graphs(files, judge(job, files, Precision.INT8, references))
+    if int8.answers.misses:
+        with progress.stage("put products back to fp32"):
+            int8 = recover(job, graph_set, quantized, int8, references)
+        names = ", ".join(module_name(name) for name in int8.fp32_products)
+        progress.note(
+            f"These stay fp32, because with them in INT8 the answers differ more than the gate allows: {names}."
+        )
+    return int8
 
 
 def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:
@@ -170,27 +195,17 @@ def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) 
     }
 
 
-def _check_kernels(job: Job, graphs: Graphs, products: int) -> None:
-    """Hold every INT8 graph to the kernels, and the number range, of its target."""
-    for graph_set in job.int8_sets:
-        for path in graphs[graph_set].values():
-            target = graph_set.target or Target.VNNI
-            check_int8_kernels(path, expected=products, target=target)
-            check_no_saturation(path, target=target)
-
-
-def _check_invariance(job: Job, graphs: Graphs) -> dict[Path, Invariance]:
-    """Hold every static INT8 graph to what it answers to a text alone."""
+def _check_invariance(job: Job, files: Mapping[str, Path]) -> dict[Path, Invariance]:
+    """Hold static INT8 graphs to what they answer to a text alone."""
     texts = make_texts(job.texts.evaluation, max_length=job.checkpoint.max_length)
     return {
-        graphs[graph_set][variant.name]: check_invariance(
-            graphs[graph_set][variant.name],
+        files[variant.name]: check_invariance(
+            files[variant.name],
             texts,
             lengths=variant.check_configs[-1],
             always_keep_cls_token=job.config.always_keep_cls_token,
             counts_padding=getattr(job.checkpoint.config, "count_padded_queries", False),
         )
-        for graph_set in job.int8_sets
         for variant in job.variants
     }
 

@@ -7,8 +7,9 @@ quantised outputs, attention's own products in fp32, weights per output channel,
 
 1. ``smooth`` moves outliers of activations into weights: an exact fp32 -> fp32 rewrite that leaves a Mul before each
    quantised input; ``graph/smoothing.py`` folds those that fold.
-2. ``quantize`` calibrates and writes the portable QDQ form. Ranges are kept as running minima and maxima, so its memory
-   does not grow with the samples; ``smooth`` keeps every activation it sees, so it gets at most ``SMOOTHING_TOKENS``.
+2. ``quantize_static`` quantises the weights and writes the portable QDQ form. It calibrates with minima and maxima,
+   whose memory does not grow with the samples; ``ranges.py`` puts better ranges in their place, so that one sample will
+   do. ``smooth`` keeps every activation it sees, so it gets at most ``SMOOTHING_TOKENS``.
 3. ``lower.py`` turns QDQ into the operators that run as INT8.
 
 Neural Compressor 3.7.1 reads ``onnx.mapping``, which current onnx has dropped: ``_onnx_mapping`` puts the two tables
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from dynbert_export.feeds import Feed
 
-__all__ = ["NeuralCompressor", "QuantizationEngine", "quantizable_nodes"]
+__all__ = ["NeuralCompressor", "QuantizationEngine", "quantizable_nodes", "quantized_activations"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,19 @@ def quantizable_nodes(model: ir.Model) -> tuple[str, ...]:
         The names, in graph order: six a layer.
     """
     return tuple(node.name or "" for node in model.graph if _is_encoder_matmul(node))
+
+
+def quantized_activations(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the values that are quantised: what those products read.
+
+    Args:
+        model: A traced graph, smoothed or not.
+
+    Returns:
+        The names, each once: four a layer, because query, key and value read the same.
+    """
+    names = [node.inputs[0].name or "" for node in model.graph if _is_encoder_matmul(node) and node.inputs[0]]
+    return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

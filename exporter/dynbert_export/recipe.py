@@ -27,7 +27,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from dynbert.errors import InputError
 from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError, collect_faults
-from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption, make_targets
+from dynbert_export.options import (
+    AUTO,
+    NONE,
+    CalibrationMethod,
+    PrecisionOption,
+    QuantizeOption,
+    TargetOption,
+    TaskOption,
+    make_targets,
+)
 from dynbert_export.profiles import Profile, make_profiles
 from dynbert_export.tasks import HEADS
 
@@ -61,6 +70,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
+def _check_alpha(given: object) -> object:
+    """Hold ``smooth_quant_alpha`` to its rule; pydantic would report each kind that it may have."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (given in {AUTO, NONE} if isinstance(given, str) else is_number and 0 <= given <= 1):  # type: ignore[operator]
+        raise ValueError(
+            f"smooth_quant_alpha must be a number from 0 to 1, {AUTO} or {NONE}, got {reprlib.repr(given)}."
+        )
+    return given
+
+
 class Gates(_Section):
     """What a graph must hold, or the export fails."""
 
@@ -81,6 +100,8 @@ class Gates(_Section):
     """Multiple choice: mean agreement of the choices."""
     int8_min_pretraining_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Pretraining: the mean of the agreements of both heads."""
+    max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none."""
 
     def int8_min_agreement(self, task: Task) -> float:
         """Return the threshold of a task's own metric.
@@ -116,8 +137,10 @@ class ExportConfig(_Section):
     """Where it is not given and ``quantize`` is ``none``, it is ``fp32``."""
     target: Annotated[tuple[InstanceOf[TargetOption], ...], BeforeValidator(make_targets)] = (TargetOption.AUTO,)
     """One, or a list: the bundle then holds INT8 graphs for each number range that these need."""
-    smooth_quant_alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """SmoothQuant: how much of the activations' range moves into the weights."""
+    smooth_quant_alpha: Annotated[float | str, BeforeValidator(_check_alpha)] = 0.7
+    """SmoothQuant: how much of the activations' range moves into the weights. ``none`` leaves it out; ``auto`` tries
+    several numbers, and none."""
+    calibration_method: Annotated[CalibrationMethod, Field(strict=False)] = CalibrationMethod.AUTO
     calibration: Annotated[Path | None, Field(strict=False)] = None
     """txt, csv, tsv, jsonl or SQuAD json; None for the sentences that ship with the exporter."""
     calibration_samples: Annotated[int, Field(ge=1)] = 128

@@ -40,6 +40,11 @@ class GraphSet:
         """Name of the file that the graphs' weights are in. A set needs no other: a device may be given one alone."""
         return f"weights.{self.label}.bin"
 
+    @property
+    def has_reduced_range(self) -> bool:
+        """Whether weights have seven bits, because the target's products would saturate with eight."""
+        return self.target is not None and not self.target.is_full_range
+
 
 FP32_SET = GraphSet(Precision.FP32, None, Precision.FP32.value)
 

@@ -225,6 +225,8 @@ class GraphEntry(_Record, frozen=True, kw_only=True):
     invariance: Invariance | None = None
     """Static INT8 only: fp32 is held to PyTorch instead, and dynamic INT8 depends on its batch by design."""
     latency: tuple[Latency, ...] = ()
+    fp32_products: tuple[str, ...] = ()
+    """INT8 graphs: modules that stay fp32 although they could be INT8, because the quality gate failed with them."""
 
 
 class ProfileEntry(_Record, frozen=True, kw_only=True):

@@ -61,8 +61,8 @@ def test_help_names_every_option(invoke):
     result, config = invoke("-h")
     assert (result.exit_code, config) == (0, None)
     options = (
-        "--model --output --task --length-config --recipe --quantize --calibration --calibration-samples --target "
-        "--precision --max-length --opset --threads --seed --overwrite --debug --quiet"
+        "--model --output --task --length-config --recipe --quantize --calibration --calibration-method "
+        "--calibration-samples --target --precision --max-length --opset --threads --seed --overwrite --debug --quiet"
     )
     assert all(option in result.output for option in options.split())
 
@@ -70,7 +70,8 @@ def test_help_names_every_option(invoke):
 def test_every_option_reaches_the_config(invoke):
     arguments = (
         "--model m --output o --length-config fast=20,10,5 --length-config 0.9,0.8,0.7 --task question-answering "
-        "--quantize dynamic --calibration c.txt --calibration-samples 9 --target avx2 --precision both --max-length 99 "
+        "--quantize dynamic --calibration c.txt --calibration-samples 9 --calibration-method entropy --target avx2 "
+        "--precision both --max-length 99 "
         "--opset 18 --threads 3 --seed 8 --revision r --overwrite"
     )
     result, config = invoke(*arguments.split())
@@ -84,6 +85,7 @@ def test_every_option_reaches_the_config(invoke):
             "quantize": "dynamic",
             "calibration": Path("c.txt"),
             "calibration_samples": 9,
+            "calibration_method": "entropy",
             "target": "avx2",
             "precision": "both",
             "max_length": 99,

@@ -12,7 +12,7 @@ from dynbert.errors import InputError, LengthConfigError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Precision, Task
 from dynbert_export.errors import RecipeError
-from dynbert_export.options import PrecisionOption, QuantizeOption, TargetOption, TaskOption
+from dynbert_export.options import CalibrationMethod, PrecisionOption, QuantizeOption, TargetOption, TaskOption
 from dynbert_export.profiles import Profile, make_profiles, parse_profile
 from dynbert_export.recipe import ExportConfig, Gates, load_recipe, make_config
 
@@ -43,9 +43,10 @@ def test_load_recipe_reads_every_option(tmp_path):
         precision: both
         target: avx2
         smooth_quant_alpha: 0.5
+        calibration_method: percentile
         calibration: /data/squad.json
         calibration_samples: 10
-        gates: {fp32_max_abs_difference: 1e-3, int8_min_span_agreement: 0.8}
+        gates: {fp32_max_abs_difference: 1e-3, int8_min_span_agreement: 0.8, max_fp32_share: 0.25}
         opset: 18
         threads: 2
         seed: 7
@@ -70,9 +71,10 @@ def test_load_recipe_reads_every_option(tmp_path):
         precision=PrecisionOption.BOTH,
         target=(TargetOption.AVX2,),
         smooth_quant_alpha=0.5,
+        calibration_method=CalibrationMethod.PERCENTILE,
         calibration=Path("/data/squad.json"),
         calibration_samples=10,
-        gates=Gates(fp32_max_abs_difference=1e-3, int8_min_span_agreement=0.8),
+        gates=Gates(fp32_max_abs_difference=1e-3, int8_min_span_agreement=0.8, max_fp32_share=0.25),
         opset=18,
         threads=2,
         seed=7,
@@ -202,8 +204,16 @@ def test_loading_a_recipe_runs_nothing(tmp_path):
         ({"seed": 1 << 32}, "seed must be less than 4294967296, got 4294967296."),
         ({"overwrite": 1}, "overwrite must be true or false, got 1."),
         ({"overwrite": "no"}, "overwrite must be true or false, got 'no'."),
-        ({"smooth_quant_alpha": 1.5}, "smooth_quant_alpha must be at most 1.0, got 1.5."),
-        ({"smooth_quant_alpha": "much"}, "smooth_quant_alpha must be a number, got 'much'."),
+        (
+            {"calibration_method": "kl"},
+            "calibration_method must be one of auto, minmax, percentile, entropy, got 'kl'.",
+        ),
+        ({"smooth_quant_alpha": 1.5}, "smooth_quant_alpha must be a number from 0 to 1, auto or none, got 1.5."),
+        ({"smooth_quant_alpha": "much"}, "smooth_quant_alpha must be a number from 0 to 1, auto or none, got 'much'."),
+        ({"smooth_quant_alpha": True}, "smooth_quant_alpha must be .*, got True."),
+        ({"smooth_quant_alpha": None}, "smooth_quant_alpha must be .*, got None."),
+        ({"smooth_quant_alpha": float("nan")}, "smooth_quant_alpha must be .*, got nan."),
+        ({"gates": {"max_fp32_share": 1.5}}, "gates.max_fp32_share must be at most 1.0, got 1.5."),
         ({"gates": 3}, "gates must be a mapping, got 3."),
         ({"gates": {"fp32_max_abs_difference": 0}}, "gates.fp32_max_abs_difference must be more than 0.0, got 0."),
         ({"gates": {"int8_min_cosine": 2}}, "gates.int8_min_cosine must be at most 1.0, got 2."),
@@ -223,6 +233,11 @@ def test_make_config_names_the_option_the_rule_and_the_value(values, message):
     with pytest.raises(RecipeError, match=message) as caught:
         make_config({**_NEEDED, **values})
     assert "\n" not in str(caught.value), "one fault, one line"
+
+
+@pytest.mark.parametrize("alpha", [0, 0.35, 1, 1.0, "auto", "none"])
+def test_smooth_quant_alpha_is_a_number_or_a_word(alpha):
+    assert make_config({**_NEEDED, "smooth_quant_alpha": alpha}).smooth_quant_alpha == alpha
 
 
 def test_make_config_needs_a_model_and_an_output():

@@ -129,6 +129,16 @@ def test_card_table_has_every_graph(manifest):
     assert "dynbert 0.1.0" in card
 
 
+def test_card_names_the_products_that_stay_fp32(manifest):
+    assert "in fp32, because" not in write_card(manifest)
+    graphs = tuple(
+        msgspec.structs.replace(graph, fp32_products=("encoder.b", "encoder.a")) for graph in manifest.graphs
+    )
+    card = write_card(msgspec.structs.replace(manifest, graphs=graphs))
+    assert "INT8 graphs compute these in fp32, because answers" in card
+    assert "\n- `encoder.a`\n- `encoder.b`\n" in card
+
+
 def test_card_calls_the_full_profile_when_there_is_no_other(tmp_path):
     manifest = make_bundle(tmp_path / "toy", profiles={FULL: None, ANYTIME: None}).manifest
     assert 'profile="full"' in write_card(manifest)

@@ -353,6 +353,27 @@ def test_bundle_works_from_another_place(bundles, tmp_path):
     np.testing.assert_array_equal(dynbert.load(moved, threads=1).encode(_TEXTS, profile="fast"), expected)
 
 
+def test_export_recovers_from_a_missed_gate_and_says_so(checkpoints, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("gates: {int8_min_cosine: 0.9999, max_fp32_share: 1}\nprofiles: {fast: [20, 10, 5]}")
+    model, out = checkpoints[Task.FEATURE_EXTRACTION], tmp_path / "out"
+    result = run_export("--recipe", recipe, "--model", model, "-o", out, "--target", "avx2", "--precision", "both")
+    manifest = read_manifest(out)
+    for graph in manifest.graphs:
+        assert graph.parity.agreement >= 0.9999
+        assert bool(graph.fp32_products) == (graph.precision is Precision.INT8)
+    names = next(graph.fp32_products for graph in manifest.graphs if graph.fp32_products)
+    assert 0 < len(names) < 18
+    said = " ".join(result.output.split())
+    assert "put products back to fp32" in said
+    assert (
+        f"These stay fp32, because with them in INT8 the answers differ more than the gate allows: {names[0]}" in said
+    )
+    operators = [node.op_type for node in onnx.load(out / "full.int8.onnx", load_external_data=False).graph.node]
+    assert operators.count("MatMulIntegerToFloat") == 18 - len(names)
+    assert CliRunner().invoke(runtime_cli.main, ["verify", str(out), "--threads", "1"]).exit_code == 0
+
+
 def test_model_without_token_types_exports(tmp_path):
     """Such a checkpoint has one type, and the input all the same."""
     model = make_checkpoint(tmp_path / "model", type_vocab_size=1)
