@@ -49,6 +49,12 @@ _JUDGED_INPUTS = 8
 """Inputs of each half that a choice is judged on, at most: 1024 tokens, under a second for a MiniLM."""
 _CLEARLY_LESS = 0.9
 """A candidate must have less than this share of the error of the best before it: the plainest come first."""
+_SHORT_TOKENS = (2, 6, 20)
+_PARTS = 4
+"""Short parts of each length that a calibration input gives to the ranges. Measured on all-MiniLM-L6-v2, mean cosine
+with and without: texts of 1 word 0.9958 and 0.9952, of 8 words 0.9978 and 0.9974 (worst 0.9959 and 0.9907), of 256
+tokens 0.9965 and 0.9962. Parts of 1 token made it worse (0.9934 for 256 tokens): what a lone token gives is an outlier
+to all others."""
 _ALPHAS = (0.7, 0.8, 0.5, None)
 """Tried where ``smooth_quant_alpha`` is ``auto``; None is no smoothing."""
 _METHODS_OF = {
@@ -165,7 +171,14 @@ def _quantize_source(
     qdq = engine.quantize_static(source, feeds[:1], reduce_range=graph_set.has_reduced_range)
     tensors = quantized_activations(source)
     halves = [
-        observe(source, tensors, half, keep=_JUDGED_INPUTS, threads=job.config.threads) for half in _halves(feeds)
+        observe(
+            source,
+            tensors,
+            _with_short_parts(half),
+            keep=min(_JUDGED_INPUTS, len(half)),
+            threads=job.config.threads,
+        )
+        for half in _halves(feeds)
     ]
     return _Trial(alpha, source, qdq, (halves[0], halves[1]))
 
@@ -188,6 +201,23 @@ def full_length_feeds(job: Job) -> list[Feed]:
 def _halves(feeds: Sequence[Feed]) -> tuple[Sequence[Feed], Sequence[Feed]]:
     """Return every other input, and the rest; the same twice where there is only one."""
     return feeds[::2], feeds[1::2] or feeds
+
+
+def _with_short_parts(feeds: Sequence[Feed]) -> list[Feed]:
+    """Return inputs, then short parts of each: attention over few tokens gives wider ranges than means of many."""
+    parts: list[Feed] = []
+    for feed in feeds:
+        last = feed[INPUT_IDS].shape[-1] - 1
+        for tokens in (count for count in _SHORT_TOKENS if count < last):
+            starts = np.linspace(1, last - tokens, _PARTS, dtype=np.int64)
+            parts += [_cut(feed, [0, *range(start, start + tokens), last]) for start in starts]
+    return [*feeds, *parts]
+
+
+def _cut(feed: Feed, positions: Sequence[int]) -> Feed:
+    """Return an input of these tokens only, of which nothing is dropped."""
+    rows = {name: array[..., positions] for name, array in feed.items() if name != LENGTH_INPUT}
+    return {**rows, LENGTH_INPUT: np.full_like(feed[LENGTH_INPUT], len(positions))}
 
 
 def _cross_errors(job: Job, trial: _Trial, methods: Sequence[str]) -> dict[str, float]:

@@ -81,7 +81,12 @@ def constant_array(value: ir.Value | None) -> NDArray[np.generic] | None:
     Returns:
         The array; do not change it.
     """
-    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    if value is None or value.is_graph_input():
+        return None
+    # Not onnx-ir's get_const_tensor, which gives the tensor a name that clones of the model share.
+    constant = producer_of(value, "Constant")
+    attribute = None if constant is None else constant.attributes.get("value")
+    tensor = value.const_value if attribute is None else attribute.as_tensor()
     return None if tensor is None else tensor.numpy()
 
 

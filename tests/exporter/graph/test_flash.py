@@ -1,4 +1,4 @@
-"""A layer that drops nothing answers the same through either branch."""
+"""A layer that drops nothing answers the same with one operator as with many."""
 
 from __future__ import annotations
 
@@ -51,29 +51,43 @@ def test_answers_stay(traced, lengths):
 
 
 @pytest.mark.parametrize(("lengths", "layers"), _CONFIGS)
-def test_layers_that_drop_nothing_get_a_branch_and_others_none(traced_embedder, lengths, layers):
+def test_layers_that_drop_nothing_get_the_operator_and_others_do_not(traced_embedder, lengths, layers):
     counts = count_operators(use_flash_attention(_freeze(traced_embedder, lengths)))
-    assert counts["If"] == layers
+    assert counts["MultiHeadAttention"] == layers
     assert counts["Softmax"] == traced_embedder.spec.num_layers - layers
 
 
-def test_single_token_layer_gets_a_branch_too(traced_models):
+def test_single_token_layer_gets_the_operator_too(traced_models):
     traced = traced_models[Task.TEXT_CLASSIFICATION]
     graph = use_flash_attention(_freeze(traced, (20, 10, 5)))
-    assert count_operators(graph)["If"] == 1
+    assert count_operators(graph)["MultiHeadAttention"] == 1
     for feed in _feeds():
         expected, _ = run_torch(traced, feed, LengthConfig((20, 10, 5)))
         np.testing.assert_allclose(run_graph_in_memory(graph, feed)[0]["logits"], expected["logits"], atol=1e-4)
 
 
-def test_branches_differ_in_the_mask(traced_embedder):
-    """A canary: with the condition broken the padded rows must change."""
+def test_padding_changes_nothing_to_the_last_bit(traced_embedder):
+    """What INT8 needs: a sum rounded otherwise may end on the other side of a quantisation step."""
     graph = use_flash_attention(_freeze(traced_embedder, None))
-    broken = graph.clone()
-    node = next(node for node in broken.graph if node.op_type == "Equal" and node.name == "is_unpadded")
-    node.replace_input_with(1, node.inputs[0])  # always true
+    alone = make_feed(1, 20)
+    padded = {name: np.pad(array, ((0, 0), (0, 44))) for name, array in alone.items()}
+    rows = make_feed(4, 64)
+    batch = {name: np.concatenate([padded[name], rows[name]]) for name in rows}
+    wanted, got, of_batch = (
+        run_graph_in_memory(graph, feed)[0]["last_hidden_state"] for feed in (alone, padded, batch)
+    )
+    np.testing.assert_array_equal(got[:, :20], wanted)
+    np.testing.assert_array_equal(of_batch[:1, :20], wanted)
+
+
+def test_the_mask_is_heeded(traced_embedder):
+    """A canary: with every token unmasked, padded rows must change."""
+    graph = use_flash_attention(_freeze(traced_embedder, None))
     feed = make_feed(4, 20)
-    right, wrong = (run_graph_in_memory(each, feed)[0]["last_hidden_state"] for each in (graph, broken))
+    right, wrong = (
+        run_graph_in_memory(graph, {**feed, "attention_mask": mask})[0]["last_hidden_state"]
+        for mask in (feed["attention_mask"], np.ones_like(feed["attention_mask"]))
+    )
     assert np.abs(right - wrong)[feed["attention_mask"] == 1].max() > 0.01
 
 
