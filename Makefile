@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME_VENV := .venv-runtime
 TF_VENV := .venv-tf
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
+BENCH_OPTIONS ?=
 DEMO := build/all-MiniLM-L6-v2
 DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-tf test-runtime check format bench clean
+.PHONY: help demo test test-slow test-tf test-peers test-runtime check format bench bench-demo clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +46,15 @@ test-tf:  ## Install the extra tf in an environment of its own and load checkpoi
 	$(TF_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[tf]' pytest
 	$(TF_VENV)/bin/python -m pytest -m tensorflow tests/exporter/modeling/test_tf_checkpoint.py
 
+$(BENCH_INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]' pytest
+	$(BENCH_VENV)/bin/python -m pip check
+	@touch $@
+
+test-peers: $(BENCH_INSTALLED)  ## Install the extra bench in an environment of its own and run a smoke benchmark with every peer there
+	$(BENCH_VENV)/bin/python -m pytest -m peers tests/exporter/benchmark
+
 test-runtime: $(DEMO)/manifest.json  ## Install the runtime alone in an environment of its own and use the demo's bundle there
 	$(PYTHON) -m venv --clear $(RUNTIME_VENV)
 	$(RUNTIME_VENV)/bin/python -m pip install --quiet --constraint constraints.txt .
@@ -58,8 +70,11 @@ format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEMO)/manifest.json  ## Measure the demo's graphs on this machine, one thread
+bench: $(BENCH_INSTALLED)  ## Measure the graphs against PyTorch, onnxruntime, optimum and OpenVINO; BENCH_OPTIONS=--quick for a smoke run
+	$(BENCH_VENV)/bin/dynbert-bench --output build/bench $(BENCH_OPTIONS)
+
+bench-demo: $(DEMO)/manifest.json  ## Measure the demo's graphs on this machine, one thread
 	$(BIN)/dynbert bench $(DEMO)
 
 clean:  ## Remove what these targets made, environments included
-	rm -rf build dist $(VENV) $(RUNTIME_VENV) $(TF_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist $(VENV) $(RUNTIME_VENV) $(TF_VENV) $(BENCH_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

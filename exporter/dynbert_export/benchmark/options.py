@@ -1,0 +1,122 @@
+"""What is measured: the models, the inputs, how often. One frozen plan; ``--quick`` is another plan, not other code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dynbert.lengths import LengthConfig
+from dynbert.manifest import FULL, Task
+
+__all__ = ["BALANCED", "FAST", "FULL_PLAN", "QUICK_PLAN", "Cell", "Group", "Plan", "Shape"]
+
+FAST = "fast"
+"""The profile whose lengths the peers get as well."""
+BALANCED = "balanced"
+
+
+class Group(StrEnum):
+    """Candidates that can be left out together."""
+
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    OPTIMUM = "optimum"
+    OPENVINO = "openvino"
+    BASE_LINE = "base-line"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a BERT with random weights."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocabulary: int = 30522
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One column of the table: what every candidate runs."""
+
+    task: Task
+    tokens: int
+    """Of each text, without padding."""
+    batch: int = 1
+    """Texts at once."""
+
+    def __str__(self) -> str:
+        batch = f", batch {self.batch}" if self.batch != 1 else ""
+        return f"{self.task.value}, {self.tokens} tokens{batch}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run."""
+
+    shape: Shape
+    """Of the model that all candidates but the base line run."""
+    base_line: Shape
+    cells: tuple[Cell, ...]
+    fast: LengthConfig
+    """Lengths of the profile ``fast``, and of the peers' graphs with lengths."""
+    balanced: LengthConfig
+    rounds: int
+    """Bursts of each candidate in each cell."""
+    burst_seconds: float
+    trial_bursts: int
+    """Bursts by which the best of a peer's settings is found."""
+    is_quick: bool = False
+    """A smoke run: few candidates, and no verdict on targets."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest input in tokens; what the graphs are exported for."""
+        return max(cell.tokens for cell in self.cells)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks of the cells, each once."""
+        return tuple(dict.fromkeys(cell.task for cell in self.cells))
+
+    def lengths_of(self, profile: str) -> LengthConfig | None:
+        """Return the length config of a profile.
+
+        Args:
+            profile: ``full``, ``fast`` or ``balanced``; anything else runs the lengths of ``fast``.
+
+        Returns:
+            The config; None drops nothing.
+        """
+        return {FULL: None, BALANCED: self.balanced}.get(profile, self.fast)
+
+
+FULL_PLAN = Plan(
+    shape=Shape("MiniLM-L6-H384", layers=6, hidden=384, heads=12, intermediate=1536),
+    base_line=Shape("BERT-base", layers=12, hidden=768, heads=12, intermediate=3072),
+    cells=(
+        *(Cell(Task.QUESTION_ANSWERING, tokens) for tokens in (64, 128, 256, 384)),
+        Cell(Task.QUESTION_ANSWERING, 128, batch=8),
+        Cell(Task.TEXT_CLASSIFICATION, 128),
+    ),
+    fast=LengthConfig((315, 251, 242, 159, 142, 33)),
+    balanced=LengthConfig((0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
+    rounds=9,
+    burst_seconds=0.3,
+    trial_bursts=3,
+)
+"""The lengths are those of the published QuaLA-MiniLM; ``balanced`` is the README's example."""
+
+QUICK_PLAN = Plan(
+    shape=Shape("tiny", layers=3, hidden=96, heads=4, intermediate=192, vocabulary=1500),
+    base_line=Shape("tiny base line", layers=4, hidden=128, heads=4, intermediate=256, vocabulary=1500),
+    cells=(Cell(Task.QUESTION_ANSWERING, 64),),
+    fast=LengthConfig((40, 24, 6)),
+    balanced=LengthConfig((0.9, 0.7, 0.5)),
+    rounds=2,
+    burst_seconds=0.05,
+    trial_bursts=1,
+    is_quick=True,
+)
