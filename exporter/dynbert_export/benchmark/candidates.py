@@ -28,6 +28,7 @@ _GATES_OF_RANDOM_WEIGHTS = {"int8_min_span_agreement": 0.0, "int8_min_label_agre
 """Random weights hardly prefer one answer to another; the benchmark's own column says how alike the outputs are."""
 _ONNXRUNTIME = ("onnxruntime",)
 _OPENVINO = ("openvino", "nncf")
+_OPTIMUM = ("torch", "transformers", "optimum", "optimum-onnx")
 _EXPORTER = (
     "torch",
     "transformers",
@@ -169,7 +170,7 @@ class Registry:
     def _base_line(self) -> Candidate:
         shape = self.plan.base_line
         checkpoint = self._random_checkpoint(shape, Task.QUESTION_ANSWERING)
-        graph = self._source(self._bundle(checkpoint, quantize="none"), FULL)
+        graph = self._optimum_export(checkpoint, Task.QUESTION_ANSWERING)
         variants = _fused_or_not(graph, shape)
         label = f"{shape.name} fp32, onnxruntime"
         return Candidate(BASE_LINE, label, Group.BASE_LINE, FULL, variants, checkpoint)
@@ -257,12 +258,10 @@ class Registry:
         }
         return Recipe("checkpoint", settings, packages=("torch", "transformers"))
 
-    def _bundle(self, checkpoint: Recipe, *, quantize: str = "static") -> Recipe:
+    def _bundle(self, checkpoint: Recipe) -> Recipe:
         is_random = checkpoint.kind == "checkpoint"
-        profiles = {FAST: str(self.plan.fast), BALANCED: str(self.plan.balanced)} if quantize != "none" else {}
         settings = {
-            "quantize": quantize,
-            "profiles": profiles,
+            "profiles": {FAST: str(self.plan.fast), BALANCED: str(self.plan.balanced)},
             "gates": _GATES_OF_RANDOM_WEIGHTS if is_random else None,
             **self._calibration_settings(),
         }
@@ -272,11 +271,15 @@ class Registry:
         return {"calibration": self.choices.calibration, "max_length": self.plan.max_length}
 
     def _graph(self, task: Task, profile: str) -> Recipe:
-        return self._source(self._bundle(self.checkpoint(task)), profile)
+        """Return the graph that peers start from; at full length it owes nothing to dynbert."""
+        checkpoint = self.checkpoint(task)
+        if profile == FULL:
+            return self._optimum_export(checkpoint, task)
+        return Recipe("source", {"profile": profile}, {"bundle": self._bundle(checkpoint)})
 
     @staticmethod
-    def _source(bundle: Recipe, profile: str) -> Recipe:
-        return Recipe("source", {"profile": profile}, {"bundle": bundle})
+    def _optimum_export(checkpoint: Recipe, task: Task) -> Recipe:
+        return Recipe("optimum-export", {"task": task.value}, {"checkpoint": checkpoint}, _OPTIMUM)
 
 
 def _graph_forms(graph: Recipe, shape: Shape) -> tuple[tuple[str, Recipe], ...]:

@@ -30,17 +30,15 @@ def make_bundle(folder: Path, settings: Mapping[str, Any], sources: Mapping[str,
 
     Args:
         folder: Where.
-        settings: ``profiles`` (name -> length config as text), ``quantize``, ``max_length``, ``calibration``,
-            ``gates`` (None for the exporter's own).
+        settings: ``profiles`` (name -> length config as text), ``max_length``, ``calibration``, ``gates`` (None for the
+            exporter's own).
         sources: ``checkpoint``.
     """
-    is_int8 = settings["quantize"] != "none"
     export(
         model=sources["checkpoint"],
         output=folder / BUNDLE,
         profiles=settings["profiles"],
-        quantize=settings["quantize"],
-        precision="both" if is_int8 else "fp32",
+        precision="both",
         target=_TARGETS.get(int8_target(), TargetOption.AUTO).value,
         max_length=settings["max_length"],
         calibration=settings["calibration"],

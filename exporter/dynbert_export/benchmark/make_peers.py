@@ -1,11 +1,14 @@
 """Makes the peers' graphs, each with the settings that its documentation gives for a BERT on this kind of processor.
 
-Every peer starts from dynbert's fp32 graph of the profile, with the weights inside; OpenVINO's documentation converts
-PyTorch models directly, so it may start from there too. The calibration inputs are those of dynbert's own export.
+At full length every peer starts from the graph that optimum makes of the checkpoint, which knows nothing of dynbert's
+rewrites and which onnxruntime's optimizer knows how to fuse; OpenVINO's documentation converts PyTorch models directly,
+so it may start from there too. With lengths they start from dynbert's fp32 graph of the profile: nobody else makes one.
+The calibration inputs are those of dynbert's own export.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +27,16 @@ if TYPE_CHECKING:
 
     from dynbert_export.feeds import Feed
 
-__all__ = ["make_fused", "make_openvino", "make_optimum_dynamic", "make_source", "make_stock_static"]
+__all__ = [
+    "make_fused",
+    "make_openvino",
+    "make_optimum_dynamic",
+    "make_optimum_export",
+    "make_source",
+    "make_stock_static",
+]
 
+_OPSET = 17
 _CALIBRATION_SAMPLES = 300
 """NNCF's default; the built-in texts give fewer, and then all are used."""
 
@@ -40,6 +51,29 @@ def make_source(folder: Path, settings: Mapping[str, Any], sources: Mapping[str,
     """
     model = onnx.load(sources["bundle"] / BUNDLE / f"{settings['profile']}.fp32.onnx")
     onnx.save(model, folder / GRAPH_FILE)
+
+
+def make_optimum_export(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
+    """Write the graph that optimum makes of a checkpoint.
+
+    Args:
+        folder: Where.
+        settings: ``task``, by optimum's name.
+        sources: ``checkpoint``.
+    """
+    from optimum.exporters.onnx import main_export
+
+    exported = folder / "optimum"
+    main_export(
+        str(sources["checkpoint"]),
+        exported,
+        task=settings["task"],
+        opset=_OPSET,
+        library_name="transformers",
+        do_validation=False,  # the worker compares the outputs with PyTorch's
+    )
+    onnx.save(onnx.load(exported / "model.onnx"), folder / GRAPH_FILE)
+    shutil.rmtree(exported)
 
 
 def make_fused(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:

@@ -32,6 +32,7 @@ _MAKERS = {
     "bundle": ("make_graphs", "make_bundle"),
     "product": ("make_graphs", "make_product"),
     "source": ("make_peers", "make_source"),
+    "optimum-export": ("make_peers", "make_optimum_export"),
     "fused": ("make_peers", "make_fused"),
     "optimum-dynamic": ("make_peers", "make_optimum_dynamic"),
     "stock-static": ("make_peers", "make_stock_static"),
