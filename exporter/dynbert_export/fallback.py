@@ -93,7 +93,7 @@ def check_products(
     Raises:
         GateError: If a graph has more or fewer.
     """
-    expected = len(quantizable_nodes(quantized.source)) - len(products)
+    expected = len(quantizable_nodes(quantized.source)) + len(quantized.scores) - len(products)
     target = graph_set.target or Target.VNNI
     for path in files.values():
         check_int8_kernels(path, expected=expected, target=target)

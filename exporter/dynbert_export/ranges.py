@@ -34,6 +34,7 @@ __all__ = [
     "Range",
     "apply_ranges",
     "make_ranges_inputs",
+    "minmax",
     "observe",
     "range_inputs",
 ]

@@ -13,6 +13,8 @@ for every order in which a kernel may pack its rows.
 The other targets take all of [-127, 127], but not -128: VNNI, AMX and arm64's dot products add up in 32 bits, but the
 NEON kernel that onnxruntime has for arm64 without dot products subtracts 128 from the activations and adds two products
 in 16 bits. 2 * 128 * 127 = 32512 fits there, 2 * 128 * 128 does not.
+
+Attention scores have keys where other products have weights. What a ``Clip`` leaves of them is held to the same rules.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert_export.errors import GateError
-from dynbert_export.graph.editing import constant_array
+from dynbert_export.graph.editing import constant_array, producer_of, trace_back
 from dynbert_export.lower import INT8_OPERATOR
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def check_no_saturation(path: Path, *, target: Target) -> int:
     for name, weight in _weights(ir.load(path)):
         found += 1
         if weight is None or weight.dtype != np.int8:
-            faults.append(f"{name} with weights that are {'no constants' if weight is None else weight.dtype}")
+            faults.append(f"{name} with weights that are {'not known' if weight is None else weight.dtype}")
         elif target.is_full_range and weight.astype(np.int64).min() < -_LARGEST_WEIGHT:
             faults.append(f"{name} with a weight of -128")
         elif not target.is_full_range and (pair := largest_pair(weight.astype(np.int8))) > LARGEST_PAIR:
@@ -98,4 +100,13 @@ def _top_two(magnitudes: NDArray[np.int64]) -> int:
 def _weights(model: ir.Model) -> Iterator[tuple[str, NDArray[np.generic] | None]]:
     for node in model.graph:
         if node.op_type == INT8_OPERATOR:
-            yield node.name or INT8_OPERATOR, constant_array(node.inputs[1])
+            weight = constant_array(node.inputs[1])
+            yield node.name or INT8_OPERATOR, _clipped(node.inputs[1]) if weight is None else weight
+
+
+def _clipped(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """Return a column with each end of what a value is clipped to twice, the worst pairs; None where it is not."""
+    clip = producer_of(trace_back(value, "Reshape", "Transpose"), "Clip")
+    ends = [] if clip is None else [constant_array(end) for end in clip.inputs[1:3]]
+    arrays = [end.reshape(1) for end in ends if end is not None]
+    return np.concatenate([*arrays, *arrays])[:, np.newaxis] if len(arrays) == 2 else None

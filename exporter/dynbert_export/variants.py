@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
-from dynbert_export.graph.scatter_rows import scatter_rows
 from dynbert_export.graph.tying import share_tied_weights
+from dynbert_export.graph.whole_rows import move_whole_rows
 from dynbert_export.verify import anytime_configs
 from dynbert_export.weights_file import save_sharing_weights
 
@@ -152,4 +152,4 @@ def write_graphs(
 def _finish(anytime: ir.Model, variant: Variant, spec: GraphSpec) -> ir.Model:
     """Return the graph of a variant as it is published."""
     graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
-    return share_tied_weights(scatter_rows(hide_kept_positions(graph)))
+    return share_tied_weights(move_whole_rows(hide_kept_positions(graph)))

@@ -303,7 +303,7 @@ def _integer_type(value: ir.Value | None) -> ir.DataType | None:
         return None
     if value.dtype is not None:
         return value.dtype
-    quantizer = producer_of(value, "QuantizeLinear")
+    quantizer = producer_of(trace_back(value, *_LAYOUT, "Clip"), "QuantizeLinear")
     if quantizer is None:
         return None
     return _integer_type(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else ir.DataType.UINT8

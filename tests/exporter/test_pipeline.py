@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 
 from dynbert.errors import InputError
 from dynbert.manifest import Target, Task
+from dynbert_export import int8
 from dynbert_export.errors import CheckpointError, GateError
 from dynbert_export.pipeline import export_bundle
 from dynbert_export.quantize import NeuralCompressor
+from dynbert_export.ranges import Range
 from dynbert_export.recipe import make_config
+from dynbert_export.scores import quantize_scores
+from tests.helpers.graphs import count_operators
 
 _STAGES = [
     "check",
@@ -118,6 +124,29 @@ def test_smoothing_is_shared_and_each_number_range_quantised_once(traced_embedde
         "arm64 computes with the numbers of vnni: one set of INT8 graphs serves both.",
     ]
     assert all(graph.invariance.inputs == 16 for graph in manifest.graphs)
+    layers = traced_embedder.spec.num_layers
+    for graph in manifest.graphs:  # scores are INT8 where the range is full
+        products = count_operators(ir.load(tmp_path / "out" / graph.file))["MatMulIntegerToFloat"]
+        assert products == (7 if graph.target is Target.VNNI else 6) * layers
+
+
+def test_scores_stay_fp32_where_answers_suffer(traced_embedder, tmp_path, monkeypatch):
+    def clip_nearly_everything(model, ranges):
+        narrow = {name: tuple(Range(r.low / 50, r.high / 50) for r in pair) for name, pair in ranges.items()}
+        return quantize_scores(model, narrow)
+
+    monkeypatch.setattr(int8, "quantize_scores", clip_nearly_everything)
+    progress = _Recorder()
+    export_bundle(_config(traced_embedder, tmp_path / "out", target="vnni"), progress=progress)
+    [note] = [note for note in progress.notes if "scores" in note]
+    assert re.fullmatch(
+        r"Attention scores stay fp32, chosen by the error of answers to calibration texts "
+        r"\(fp32: [0-9.e-]+, INT8: [0-9.e-]+\)\.",
+        note,
+    )
+    counts = count_operators(ir.load(tmp_path / "out" / "full.int8.onnx"))
+    layers = traced_embedder.spec.num_layers
+    assert (counts["MatMulIntegerToFloat"], counts["MultiHeadAttention"]) == (6 * layers, layers)
 
 
 def test_dynamic_graphs_are_not_asked_for_invariance(traced_embedder, tmp_path):
