@@ -159,8 +159,8 @@ class _TerminalProgress:
         self._console.print(f"{name:<40} {time.perf_counter() - start:6.1f} s", markup=False)
 
     def note(self, message: str) -> None:
-        """Print a warning."""
-        self._console.print(f"Warning: {message}", style="yellow", markup=False)
+        """Print a note."""
+        self._console.print(f"Note: {message}", style="yellow", markup=False)
 
 
 @contextlib.contextmanager

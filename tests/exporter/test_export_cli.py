@@ -128,7 +128,7 @@ def test_table_goes_to_standard_output_and_progress_to_standard_error(invoke):
     assert "speed-up" in result.stdout
     assert "a stage" not in result.stdout
     assert "a stage" in result.stderr
-    assert "Warning: mind [this]" in result.stderr
+    assert "Note: mind [this]" in result.stderr
     assert "out: 9 files, 0.0 MB" in result.stderr
 
 

@@ -169,5 +169,5 @@ class _TerminalProgress:
         self._bars.update(self._tasks[-1], completed=done, total=total)
 
     def note(self, message: str) -> None:
-        """Print a warning."""
-        self._console.print(f"Warning: {message}", style="yellow", markup=False)
+        """Print a note."""
+        self._console.print(f"Note: {message}", style="yellow", markup=False)
