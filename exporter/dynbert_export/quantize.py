@@ -35,6 +35,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
 from dynbert_export.errors import ExportError
+from dynbert_export.graph.editing import from_proto
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -233,7 +234,7 @@ def _to_engine(model: ir.Model) -> onnx.ModelProto:
 
 def _from_engine(proto: onnx.ModelProto) -> ir.Model:
     """Return the proto as a model without the hiding Identities and the domains that onnxruntime adds on saving."""
-    model = ir.from_proto(proto)
+    model = from_proto(proto)
     common_passes.IdentityEliminationPass()(model)
     for domain in set(model.opset_imports) - set(_STANDARD_DOMAINS):
         del model.opset_imports[domain]

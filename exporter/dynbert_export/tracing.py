@@ -16,16 +16,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import onnx
-import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
-from dynbert_export.graph.editing import clean
+from dynbert_export.graph.editing import clean, from_proto
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_ir as ir
     from transformers import PreTrainedModel
 
     from dynbert.manifest import Task
@@ -80,7 +80,7 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
             output_names=[*outputs, *kept],
             dynamic_axes=axes,
         )
-    graph = ir.from_proto(onnx.load_from_string(buffer.getvalue()))
+    graph = from_proto(onnx.load_from_string(buffer.getvalue()))
     graph.producer_name, graph.producer_version = "dynbert", version("dynbert")
     common_passes.ClearMetadataAndDocStringPass()(graph)  # the exporter notes where in which file a node was made
     clean(graph)

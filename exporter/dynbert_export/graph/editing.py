@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "add_initializer",
     "clean",
     "constant_array",
+    "from_proto",
     "only_consumer",
     "producer_of",
     "replace_value",
@@ -24,6 +26,24 @@ __all__ = [
 
 BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
 """Operators between the kept tokens of a layer and the index of a GatherElements."""
+_COMPARED_NUMBERS = 2**16
+"""Constants with more stand in a graph once; hashing weights again in every step took half of the time of freezing."""
+
+
+def from_proto(proto: onnx.ModelProto) -> ir.Model:
+    """Return a model whose constants are arrays: those of a proto are decoded again whenever they are looked at.
+
+    Args:
+        proto: The model.
+
+    Returns:
+        The same model.
+    """
+    model = ir.from_proto(proto)
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
+    return model
 
 
 def producer_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -127,14 +147,14 @@ def replace_value(value: ir.Value, replacement: ir.Value) -> None:
 
 
 def clean(model: ir.Model) -> None:
-    """Sort the graph and remove, in place, what nothing uses and what stands there twice.
+    """Sort the graph and remove, in place, what nothing uses and what stands there twice, but for large constants.
 
     Args:
         model: The model to tidy.
     """
     _make_contiguous(model)
     common_passes.RemoveUnusedNodesPass()(model)
-    common_passes.DeduplicateHashedInitializersPass()(model)
+    common_passes.DeduplicateHashedInitializersPass(size_limit=_COMPARED_NUMBERS)(model)
     common_passes.CommonSubexpressionEliminationPass()(model)
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.TopologicalSortPass()(model)

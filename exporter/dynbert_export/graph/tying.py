@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common as common_passes
 
-from dynbert_export.graph.editing import constant_array
+from dynbert_export.graph.editing import clean, constant_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +44,7 @@ def share_tied_weights(model: ir.Model) -> ir.Model:
         transpose = ir.node("Transpose", [table], attributes={"perm": [1, 0]}, name=f"{node.name}/tied_weight")
         shared.graph.insert_before(node, transpose)
         node.replace_input_with(1, transpose.outputs[0])
-    common_passes.RemoveUnusedNodesPass()(shared)  # not clean(), which hashes every weight of the model again
+    clean(shared)
     return shared
 
 

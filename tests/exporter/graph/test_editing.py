@@ -178,3 +178,12 @@ def test_a_scalar_stays_a_scalar():
     model = parse_graph("(float[2] x) => (float[2] y) { y = Identity (x) }")
     value = editing.add_initializer(model.graph, "one", np.array(1.0, dtype=np.float32))
     assert tuple(value.shape) == tuple(value.const_value.shape) == ()
+
+
+def test_constants_of_a_proto_are_decoded_once():
+    proto = ir.to_proto(parse_graph("(float[3,4] x) => (float[3,4] y) { y = Mul (x, w) }", w=np.tile(_W, (3, 1))))
+    model = editing.from_proto(proto)
+    first, second = (editing.constant_array(_value(model, "w")) for _ in range(2))
+    assert first is second
+    [outputs] = run_graph_in_memory(model, {"x": _X})
+    np.testing.assert_array_equal(outputs["y"], _X * _W)
