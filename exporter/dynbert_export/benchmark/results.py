@@ -131,6 +131,8 @@ class FloorInfo(_Record, frozen=True, kw_only=True):
     int8_macs: int
     fp32_macs: int
     ms: float
+    int8_scores_ms: float
+    """With the product of queries and keys, half of the fp32 operations, at the INT8 peak."""
 
 
 class TargetResult(_Record, frozen=True, kw_only=True):

@@ -323,8 +323,17 @@ def _find_floors(plan: Plan, rates: Mapping[Product, ProductRate]) -> tuple[Floo
     for tokens in sorted({cell.tokens for cell in plan.cells}):
         for profile in (FULL, BALANCED, FAST):
             macs = count_macs(plan.shape, tokens, plan.lengths_of(profile))
-            ms = floor_ms(macs, 1e9 * peaks["int8"], 1e9 * peaks["fp32"])
-            floors.append(FloorInfo(profile=profile, tokens=tokens, int8_macs=macs.int8, fp32_macs=macs.fp32, ms=ms))
+            best = (1e9 * peaks["int8"], 1e9 * peaks["fp32"])
+            floors.append(
+                FloorInfo(
+                    profile=profile,
+                    tokens=tokens,
+                    int8_macs=macs.int8,
+                    fp32_macs=macs.fp32,
+                    ms=floor_ms(macs, *best),
+                    int8_scores_ms=floor_ms(macs.with_int8_scores, *best),
+                )
+            )
     return tuple(floors)
 
 

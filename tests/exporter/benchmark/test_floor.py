@@ -49,3 +49,9 @@ def test_products_are_those_of_the_model():
     assert scores in products
     assert scores.macs == 8 * 12 * 384 * 32 * 384
     assert len({item.recipe.key for item in products}) == len(products)
+
+
+def test_int8_scores_move_half_of_the_attention():
+    assert Macs(100, 40).with_int8_scores == Macs(120, 20)
+    macs = count_macs(FULL_PLAN.shape, 384, FULL_PLAN.fast)
+    assert floor_ms(macs.with_int8_scores, 4e11, 1e11) < floor_ms(macs, 4e11, 1e11)
