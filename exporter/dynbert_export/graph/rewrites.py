@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from dynbert_export.graph.drop_early import drop_early
 from dynbert_export.graph.reshapes import simplify_reshapes
-from dynbert_export.graph.restore_late import restore_late
 from dynbert_export.graph.single_token import keep_single_token
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def rewrite(model: ir.Model, spec: GraphSpec) -> ir.Model:
     Returns:
         The graph. Where nothing but CLS is read of the last layer, that layer has no ``kept_positions`` output.
     """
-    rewritten = restore_late(drop_early(simplify_reshapes(model)))
+    rewritten = drop_early(simplify_reshapes(model))
     if not spec.always_keep_cls_token:
         return rewritten
     return keep_single_token(rewritten, num_layers=spec.num_layers)
