@@ -126,5 +126,5 @@ def _translated_os_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        reason = err.strerror or str(err)
+        reason = err.strerror or f"not enough room ({err})"  # numpy, cut off while it writes, gives no number
         raise ExportError(f"{place} must be writable, got: {reason}. Nothing was written there.") from err

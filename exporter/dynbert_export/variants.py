@@ -9,6 +9,7 @@ from dynbert.manifest import ANYTIME, FULL, Precision, Target
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
 from dynbert_export.graph.tying import share_tied_weights
+from dynbert_export.graph.unpadded import skip_empty_mask
 from dynbert_export.graph.whole_rows import move_whole_rows
 from dynbert_export.verify import anytime_configs
 from dynbert_export.weights_file import save_sharing_weights
@@ -144,12 +145,13 @@ def write_graphs(
     Returns:
         Variant's name -> file.
     """
-    graphs = {variant.file_name(graph_set): _finish(anytime, variant, spec) for variant in variants}
+    graphs = {variant.file_name(graph_set): _finish(anytime, variant, graph_set, spec) for variant in variants}
     paths = save_sharing_weights(graphs, folder, graph_set.weights_file)
     return {variant.name: path for variant, path in zip(variants, paths, strict=True)}
 
 
-def _finish(anytime: ir.Model, variant: Variant, spec: GraphSpec) -> ir.Model:
+def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:
     """Return the graph of a variant as it is published."""
     graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
-    return share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
+    graph = share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
+    return skip_empty_mask(graph) if graph_set.precision is Precision.INT8 else graph
