@@ -120,11 +120,17 @@ def _publish(bundle: Path, output: Path, root: Path) -> None:
         raise
 
 
+_CUT_OFF = "requested and"
+"""In what numpy says, without an error number, when a disk takes only a part of an array."""
+
+
 @contextlib.contextmanager
 def _translated_os_errors(place: Path) -> Iterator[None]:
     """Say what the disk refused, and that nothing was left behind."""
     try:
         yield
     except OSError as err:
-        reason = err.strerror or f"not enough room ({err})"  # numpy, cut off while it writes, gives no number
+        reason = err.strerror or str(err)
+        if err.errno is None and _CUT_OFF in reason:
+            reason = f"not enough room ({reason})"
         raise ExportError(f"{place} must be writable, got: {reason}. Nothing was written there.") from err

@@ -85,7 +85,8 @@ _FAILURES = [
     (KeyboardInterrupt(), KeyboardInterrupt, None),
     (SystemExit(3), SystemExit, "3"),
     (OSError(errno.ENOSPC, "No space left on device"), ExportError, "No space left on device. Nothing was written"),
-    (OSError("disk trouble"), ExportError, "disk trouble. Nothing was written"),
+    (OSError("disk trouble"), ExportError, "got: disk trouble. Nothing was written"),
+    (OSError("9 requested and 4 written"), ExportError, r"got: not enough room \(9 requested and 4 written\). Nothing"),
 ]
 
 
