@@ -13,7 +13,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert.inputs import ATTENTION_MASK
-from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import add_initializer, constant_array, producer_of, replace_value
 
 __all__ = ["skip_empty_mask"]
@@ -30,17 +29,15 @@ def skip_empty_mask(model: ir.Model) -> ir.Model:
         model: A graph that will not be changed any more.
 
     Returns:
-        An equal graph.
-
-    Raises:
-        ExportError: If the mask is not made of the attention mask as the trace makes it.
+        An equal graph. One whose mask is not made of the attention mask by arithmetic stays as it is.
     """
     skipping = model.clone()
     graph = skipping.graph
     found = [(node, *masked) for node in tuple(graph) if (masked := _match(node)) is not None]
-    if not found:
+    origin = _find_origin(found[0][2]) if found else None
+    if origin is None:
         return skipping
-    is_empty = _ask(graph, *_find_origin(found[0][2]))
+    is_empty = _ask(graph, origin)
     for softmax, scores, mask in found:
         _branch(graph, softmax, scores, mask, is_empty)
     return skipping
@@ -75,24 +72,19 @@ def _source(node: ir.Node) -> ir.Value | None:
     return changing[0] if node.op_type in _ARITHMETIC and len(changing) == 1 else None
 
 
-def _find_origin(mask: ir.Value) -> tuple[ir.Value, ir.Node]:
-    """Return the additive mask of all tokens, and the node that makes it."""
+def _find_origin(mask: ir.Value) -> ir.Node | None:
+    """Return the node that makes the additive mask of all tokens."""
     node = mask.producer()
     while node is not None and node.op_type not in _ARITHMETIC:
         source = _source(node)
         node = None if source is None else source.producer()
-    if node is None:
-        raise ExportError(
-            f"The mask must be made by arithmetic, got {mask.name}. This is a fault of dynbert for this model: "
-            "use --quantize none and report it."
-        )
-    return node.outputs[0], node
+    return node
 
 
-def _ask(graph: ir.Graph, mask: ir.Value, origin: ir.Node) -> ir.Value:
+def _ask(graph: ir.Graph, origin: ir.Node) -> ir.Value:
     """Add the question whether a mask is nothing but zeros, and return the answer."""
     zero = add_initializer(graph, f"{_SCOPE}/zero", np.array(0, dtype=np.float32))
-    size = ir.node("Abs", [mask], name=f"{_SCOPE}/size")
+    size = ir.node("Abs", [origin.outputs[0]], name=f"{_SCOPE}/size")
     largest = ir.node("ReduceMax", [size.outputs[0]], attributes={"keepdims": 0}, name=f"{_SCOPE}/largest")
     is_empty = ir.node("Equal", [largest.outputs[0], zero], name=f"{_SCOPE}/is_empty")
     nodes = [size, largest, is_empty]

@@ -105,6 +105,7 @@ def test_any_mask_that_adds_something_is_added(mask):
     [
         _TOY.replace("masked = Add (x, mask)", "masked = Add (x, x)"),
         _TOY.replace("masked = Add (x, mask)", "masked = Mul (x, mask)"),
+        _TOY.replace("masked = Add (x, mask)", "masked = Add (x, numbers)"),
         _TOY.replace("padding = Sub (full, numbers)", "ten = Mul (x, x) padding = Sub (ten, numbers)"),
         _TOY.replace("y = Softmax <axis = -1> (masked)", "z = Softmax <axis = -1> (masked) y = Add (z, masked)"),
     ],
