@@ -53,7 +53,7 @@ $(BENCH_INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 test-peers: $(BENCH_INSTALLED)  ## Install the extra bench in an environment of its own and run a smoke benchmark with every peer there
-	$(BENCH_VENV)/bin/python -m pytest -m peers tests/exporter/benchmark
+	$(BENCH_VENV)/bin/python -m pytest -m peers tests/bench
 
 test-runtime: $(DEMO)/manifest.json  ## Install the runtime alone in an environment of its own and use the demo's bundle there
 	$(PYTHON) -m venv --clear $(RUNTIME_VENV)

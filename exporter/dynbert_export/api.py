@@ -57,8 +57,8 @@ def export(
         InputError: If an option breaks a rule; all faults are named at once.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
+    from dynbert_export.options.recipe import load_recipe, make_config
     from dynbert_export.pipeline import export_bundle
-    from dynbert_export.recipe import load_recipe, make_config
 
     given: dict[str, Any] = dict(options)
     if isinstance(given.get("model"), Path):

@@ -16,13 +16,19 @@ import click
 
 import dynbert
 from dynbert.errors import DynbertError, InputError
-from dynbert_export.options import CalibrationMethod, PrecisionOption, QuantizeOption, TargetOption, TaskOption
+from dynbert_export.options.vocabularies import (
+    CalibrationMethod,
+    PrecisionOption,
+    QuantizeOption,
+    TargetOption,
+    TaskOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from enum import StrEnum
 
-    from dynbert_export.recipe import ExportConfig
+    from dynbert_export.options.recipe import ExportConfig
 
 __all__ = ["main"]
 
@@ -114,7 +120,7 @@ def main(
 def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
     """Return the checked options; without the export extra, say how to get it."""
     try:
-        from dynbert_export.recipe import load_recipe, make_config
+        from dynbert_export.options.recipe import load_recipe, make_config
     except ModuleNotFoundError as err:
         if err.name != _REQUIRED:
             raise
@@ -134,12 +140,12 @@ def _run(config: ExportConfig, *, quiet: bool) -> None:
         return
     from rich.console import Console
 
-    from dynbert_export.summary import summary_table
+    from dynbert_export.report.summary import summary_table
 
     terminal = Console(stderr=True, highlight=False)
     result = export_bundle(config, progress=_TerminalProgress(terminal))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    out.print(summary_table(result))
+    out.print(summary_table(result.manifest, result.baseline))
     size = sum(entry.bytes for entry in result.manifest.entries)
     terminal.print(f"{result.bundle}: {len(result.manifest.entries) + 1} files, {size / 1e6:.1f} MB")
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dynbert.manifest import Precision, Target
 from dynbert_export.graph.freeze import GraphSpec
-from dynbert_export.options import QuantizeOption, TargetOption
+from dynbert_export.options.vocabularies import QuantizeOption, TargetOption
 from dynbert_export.tasks import HEADS
 from dynbert_export.variants import FP32_SET, GraphSet, Variant, list_int8_sets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from dynbert_export.bundle import Staging
-    from dynbert_export.checkpoint import Checkpoint
-    from dynbert_export.recipe import ExportConfig
-    from dynbert_export.texts import Texts
+    from dynbert_export.checkpoint.load import Checkpoint
+    from dynbert_export.data.texts import Texts
+    from dynbert_export.options.recipe import ExportConfig
 
 __all__ = ["Graphs", "Job", "published_graphs"]
 
@@ -36,7 +35,10 @@ class Job:
     tokenizer: PreTrainedTokenizerFast
     texts: Texts
     variants: tuple[Variant, ...]
-    staging: Staging
+    bundle: Path
+    """Folder that becomes the bundle."""
+    work: Path
+    """Folder of everything else; never published."""
 
     @property
     def spec(self) -> GraphSpec:
@@ -80,7 +82,7 @@ class Job:
 
     def folder(self, precision: Precision) -> Path:
         """Return where the graphs of a precision are written: into the bundle, where it is to have them."""
-        return self.staging.bundle if precision in self.config.precisions else self.staging.work
+        return self.bundle if precision in self.config.precisions else self.work
 
 
 def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, GraphSet, Path]]:

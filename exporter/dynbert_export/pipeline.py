@@ -13,24 +13,25 @@ from dynbert.cpu import usable_cores
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
-from dynbert_export.bundle import check_output, stage_bundle
-from dynbert_export.calibration import load_texts
-from dynbert_export.checkpoint import load_checkpoint, load_model, load_tokenizer
-from dynbert_export.describe import Findings, describe_bundle, describe_model, write_companions
-from dynbert_export.evaluate import answer, judge
-from dynbert_export.fallback import Int8Graphs, check_products, module_name, recover, write_int8
+from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, write_companions
+from dynbert_export.bundle.publish import check_output, stage_bundle
+from dynbert_export.checkpoint.load import load_checkpoint, load_model, load_tokenizer
+from dynbert_export.data.files import load_texts
+from dynbert_export.data.texts import prepare_texts
+from dynbert_export.gates.answers import answer, judge
+from dynbert_export.gates.invariance import check_invariance, make_texts
+from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
+from dynbert_export.gates.recovery import Int8Graphs, check_products, recover, write_int8
 from dynbert_export.graph.freeze import task_outputs
-from dynbert_export.graph.rewrites import rewrite
-from dynbert_export.int8 import quantize
-from dynbert_export.invariance import check_invariance, make_texts
+from dynbert_export.graph.specialise import rewrite, write_graphs
+from dynbert_export.graph.tracing import trace
+from dynbert_export.int8.choose import quantize
+from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
+from dynbert_export.int8.put_back import module_name
 from dynbert_export.job import Job, published_graphs
-from dynbert_export.options import QuantizeOption
+from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
-from dynbert_export.quantize import NeuralCompressor, QuantizationEngine
-from dynbert_export.texts import prepare_texts
-from dynbert_export.tracing import trace
-from dynbert_export.variants import FP32_SET, list_variants, write_graphs
-from dynbert_export.verify import TorchReference, check_parity, make_cases
+from dynbert_export.variants import FP32_SET, list_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from dynbert.manifest import Invariance, Latency, Manifest, Parity
-    from dynbert_export.evaluate import References
-    from dynbert_export.int8 import Quantized
+    from dynbert_export.gates.answers import References
+    from dynbert_export.int8.choose import Quantized
     from dynbert_export.job import Graphs
-    from dynbert_export.recipe import ExportConfig
+    from dynbert_export.options.recipe import ExportConfig
     from dynbert_export.variants import GraphSet
 
 __all__ = ["ExportResult", "export_bundle"]
@@ -97,7 +98,7 @@ def export_bundle(
         progress.note(note)
     variants = list_variants(config.profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, texts, variants, staging)
+        job = Job(config, checkpoint, tokenizer, texts, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."

@@ -5,25 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
-from dynbert_export.graph.flash import use_flash_attention
-from dynbert_export.graph.freeze import GraphSpec, freeze, hide_kept_positions
-from dynbert_export.graph.tying import share_tied_weights
-from dynbert_export.graph.unpadded import skip_empty_mask
-from dynbert_export.graph.whole_rows import move_whole_rows
-from dynbert_export.verify import anytime_configs
-from dynbert_export.weights_file import save_sharing_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-    import onnx_ir as ir
+    from dynbert_export.options.profiles import Profile
 
-    from dynbert.lengths import LengthConfig
-    from dynbert_export.profiles import Profile
-
-__all__ = ["FP32_SET", "GraphSet", "Variant", "list_int8_sets", "list_variants", "write_graphs"]
+__all__ = ["FP32_SET", "GraphSet", "Variant", "anytime_configs", "list_int8_sets", "list_variants"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +98,20 @@ def list_int8_sets(targets: Iterable[Target]) -> tuple[GraphSet, ...]:
     )
 
 
+def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tuple[LengthConfig, ...]:
+    """Return the length configs that the anytime graph is checked with: nothing dropped, and some.
+
+    Args:
+        num_layers: Hidden layers.
+        asked: Those of the export's profiles; the last serves again, since PyTorch's answers to it are known.
+
+    Returns:
+        Two configs; the second is a steep descent where nothing was asked for.
+    """
+    steep = tuple(1.0 - 0.75 * (layer + 1) / num_layers for layer in range(num_layers))
+    return LengthConfig((1.0,) * num_layers), (asked[-1] if asked else LengthConfig(steep))
+
+
 def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Variant, ...]:
     """Return every profile of the bundle: ``full``, those asked for, ``anytime``.
 
@@ -124,34 +128,3 @@ def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Varia
         *asked,
         Variant(ANYTIME, None, anytime_configs(num_layers, [profile.lengths for profile in profiles])),
     )
-
-
-def write_graphs(
-    anytime: ir.Model,
-    variants: tuple[Variant, ...],
-    folder: Path,
-    graph_set: GraphSet,
-    spec: GraphSpec,
-) -> Mapping[str, Path]:
-    """Specialise the anytime graph for every variant and write all of them with one weights file.
-
-    Args:
-        anytime: The graph to specialise, fp32 or INT8.
-        variants: What for.
-        folder: Where to write.
-        graph_set: What the graphs belong to; its label becomes part of the names.
-        spec: What the graph was traced for.
-
-    Returns:
-        Variant's name -> file.
-    """
-    graphs = {variant.file_name(graph_set): _finish(anytime, variant, graph_set, spec) for variant in variants}
-    paths = save_sharing_weights(graphs, folder, graph_set.weights_file)
-    return {variant.name: path for variant, path in zip(variants, paths, strict=True)}
-
-
-def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:
-    """Return the graph of a variant as it is published."""
-    graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
-    graph = share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
-    return skip_empty_mask(graph) if graph_set.precision is Precision.INT8 else graph

@@ -12,13 +12,13 @@ import torch
 
 from dynbert.errors import InputError
 from dynbert.manifest import Target, Task
-from dynbert_export import int8
 from dynbert_export.errors import CheckpointError, GateError
+from dynbert_export.int8 import choose
+from dynbert_export.int8.neural_compressor import NeuralCompressor
+from dynbert_export.int8.ranges import Range
+from dynbert_export.int8.scores import quantize_scores
+from dynbert_export.options.recipe import make_config
 from dynbert_export.pipeline import export_bundle
-from dynbert_export.quantize import NeuralCompressor
-from dynbert_export.ranges import Range
-from dynbert_export.recipe import make_config
-from dynbert_export.scores import quantize_scores
 from tests.helpers.graphs import count_operators
 
 _STAGES = [
@@ -135,7 +135,7 @@ def test_scores_stay_fp32_where_answers_suffer(traced_embedder, tmp_path, monkey
         narrow = {name: tuple(Range(r.low / 50, r.high / 50) for r in pair) for name, pair in ranges.items()}
         return quantize_scores(model, narrow)
 
-    monkeypatch.setattr(int8, "quantize_scores", clip_nearly_everything)
+    monkeypatch.setattr(choose, "quantize_scores", clip_nearly_everything)
     progress = _Recorder()
     export_bundle(_config(traced_embedder, tmp_path / "out", target="vnni"), progress=progress)
     [note] = [note for note in progress.notes if "scores" in note]

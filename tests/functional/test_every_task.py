@@ -154,7 +154,7 @@ def test_padding_votes_where_the_config_says_so(tmp_path):
     """The reference's rule for a checkpoint: the exported graph answers as the PyTorch model does."""
     import torch
 
-    from dynbert_export.checkpoint import load_checkpoint, load_model
+    from dynbert_export.checkpoint.load import load_checkpoint, load_model
 
     folder = make_checkpoint(tmp_path / "model", Task.QUESTION_ANSWERING, count_padded_queries=True)
     options = ("--length-config", "fast=20,10,5", "--precision", "both", "--target", "avx2")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import dynbert
 from dynbert import cli as runtime_cli
 from dynbert.manifest import ANYTIME, FULL, Precision, Task, read_manifest
-from dynbert_export.calibration import load_texts
+from dynbert_export.data.files import load_texts
 from tests.helpers.checkpoints import write_tokenizer
 from tests.helpers.commands import run_export
 from tests.helpers.graphs import assert_informative, make_feed

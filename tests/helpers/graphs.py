@@ -12,12 +12,12 @@ import onnx_ir as ir
 
 from dynbert.inputs import arrange_rows
 from dynbert.lengths import LengthConfig
-from dynbert_export.checkpoint import Checkpoint, load_checkpoint, load_model
+from dynbert_export.checkpoint.load import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
-from dynbert_export.graph.smoothing import fold_smoothing
-from dynbert_export.quantize import NeuralCompressor
-from dynbert_export.tracing import trace
+from dynbert_export.graph.tracing import trace
+from dynbert_export.int8.neural_compressor import NeuralCompressor
+from dynbert_export.int8.smoothing import fold_smoothing
 from tests.helpers.checkpoints import make_checkpoint
 
 if TYPE_CHECKING:

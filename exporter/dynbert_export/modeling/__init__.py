@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dynbert_export.modeling.attention import BertAttention, BertSelfAttention, BertSelfOutput
 from dynbert_export.modeling.base import BertPreTrainedModel
+from dynbert_export.modeling.dropping import expand_gather
 from dynbert_export.modeling.embeddings import BertEmbeddings
 from dynbert_export.modeling.encoder import BertEncoder
-from dynbert_export.modeling.heads import (
+from dynbert_export.modeling.heads.encoder_heads import (
     BertForMultipleChoice,
     BertForNextSentencePrediction,
     BertForQuestionAnswering,
@@ -18,7 +19,7 @@ from dynbert_export.modeling.heads import (
     BertForTokenClassification,
     BertOnlyNSPHead,
 )
-from dynbert_export.modeling.language_heads import (
+from dynbert_export.modeling.heads.language_heads import (
     BertForMaskedLM,
     BertForPreTraining,
     BertLMHeadModel,
@@ -41,7 +42,6 @@ from dynbert_export.modeling.outputs import (
     DynamicSequenceClassifierOutput,
     DynamicTokenClassifierOutput,
 )
-from dynbert_export.modeling.selection import expand_gather
 from dynbert_export.modeling.tf_checkpoint import load_tf_weights_in_bert
 
 __all__ = [

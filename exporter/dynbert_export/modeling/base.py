@@ -11,7 +11,7 @@ from dynbert_export.modeling.decoder import check_decoder_config
 from dynbert_export.modeling.tf_checkpoint import load_tf_weights_in_bert
 
 if TYPE_CHECKING:
-    from dynbert_export.modeling.selection import LengthArgument
+    from dynbert_export.modeling.dropping import LengthArgument
 
 __all__ = ["BertPreTrainedModel"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dynbert.errors import InputError
-from dynbert_export.modeling.selection import is_tracing
+from dynbert_export.modeling.dropping import is_tracing
 
 if TYPE_CHECKING:
     from transformers import BertConfig

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from dynbert.errors import LengthConfigError
 from dynbert_export.modeling.decoder import read_cache, refuse_decoder_arguments, refuse_dropping, write_cache
-from dynbert_export.modeling.layer import BertLayer
-from dynbert_export.modeling.outputs import DynamicEncoderOutput
-from dynbert_export.modeling.selection import (
+from dynbert_export.modeling.dropping import (
     LengthArgument,
     TokenTracker,
     check_length_config,
@@ -23,6 +21,8 @@ from dynbert_export.modeling.selection import (
     is_tracing,
     select_layers,
 )
+from dynbert_export.modeling.layer import BertLayer
+from dynbert_export.modeling.outputs import DynamicEncoderOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

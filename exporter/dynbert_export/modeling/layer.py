@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from dynbert.errors import InputError
 from dynbert_export.modeling.attention import BertAttention
 from dynbert_export.modeling.decoder import check_decoder_config, refuse_decoder_arguments, refuse_dropping
-from dynbert_export.modeling.selection import (
+from dynbert_export.modeling.dropping import (
     find_voting_queries,
     gather_tokens,
     is_traced_length,

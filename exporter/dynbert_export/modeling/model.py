@@ -10,11 +10,11 @@ import torch
 from dynbert.errors import InputError
 from dynbert_export.modeling.base import BertPreTrainedModel
 from dynbert_export.modeling.decoder import count_cached_tokens, refuse_decoder_arguments, refuse_dropping
+from dynbert_export.modeling.dropping import LengthArgument, check_length_config, is_tracing
 from dynbert_export.modeling.embeddings import BertEmbeddings
 from dynbert_export.modeling.encoder import BertEncoder
 from dynbert_export.modeling.layer import BertPooler
 from dynbert_export.modeling.outputs import DynamicModelOutput
-from dynbert_export.modeling.selection import LengthArgument, check_length_config, is_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import freeze
-from dynbert_export.graph.rewrites import rewrite
+from dynbert_export.graph.specialise import rewrite
 from tests.helpers.graphs import (
     assert_informative,
     count_operators,

@@ -12,7 +12,7 @@ from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.freeze import freeze, hide_kept_positions, show_kept_positions, task_outputs
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
-from dynbert_export.tracing import trace
+from dynbert_export.graph.tracing import trace
 from tests.helpers.graphs import (
     assert_informative,
     count_operators,

@@ -10,8 +10,8 @@ from dynbert.manifest import Task
 from dynbert_export.graph.drop_early import drop_early
 from dynbert_export.graph.freeze import freeze
 from dynbert_export.graph.names import kept_positions_name
-from dynbert_export.graph.rewrites import rewrite
 from dynbert_export.graph.single_token import keep_single_token
+from dynbert_export.graph.specialise import rewrite
 from tests.helpers.graphs import (
     assert_informative,
     assert_same_answers,

@@ -13,8 +13,8 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
 from dynbert_export.graph.tying import share_tied_weights
-from dynbert_export.lower import lower
-from dynbert_export.weights_file import save_sharing_weights
+from dynbert_export.graph.weights_file import save_sharing_weights
+from dynbert_export.int8.lower import lower
 from tests.helpers.graphs import (
     assert_informative,
     count_operators,

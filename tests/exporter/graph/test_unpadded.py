@@ -7,7 +7,7 @@ import pytest
 
 from dynbert.lengths import LengthConfig
 from dynbert_export.graph.freeze import freeze
-from dynbert_export.graph.rewrites import rewrite
+from dynbert_export.graph.specialise import rewrite
 from dynbert_export.graph.unpadded import skip_empty_mask
 from tests.helpers.graphs import (
     count_operators,

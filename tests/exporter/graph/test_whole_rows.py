@@ -7,7 +7,7 @@ import pytest
 
 from dynbert.lengths import LengthConfig
 from dynbert_export.graph.freeze import freeze
-from dynbert_export.graph.rewrites import rewrite
+from dynbert_export.graph.specialise import rewrite
 from dynbert_export.graph.whole_rows import move_whole_rows
 from tests.helpers.graphs import (
     assert_same_answers,

@@ -1,0 +1,293 @@
+"""The registry: every row of the table, what it is made from, and the settings that are tried for it.
+
+A candidate has several variants where its documentation leaves a choice whose better half depends on the machine or the
+input. All are tried in every cell, and the fastest one is measured there; the report names it. A variant whose answers
+are not PyTorch's is out of the choice as long as another one's are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dynbert.manifest import ANYTIME, FULL, Task
+from dynbert_bench.options import BALANCED, FAST, Cell, Group, Plan, Shape
+from dynbert_bench.store import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["BASE_LINE", "Candidate", "Choices", "Registry", "Variant"]
+
+BASE_LINE = "base-line"
+"""Name of the candidate that speeds are relative to."""
+
+_SEED = 0
+_GATES_OF_RANDOM_WEIGHTS = {"int8_min_span_agreement": 0.0, "int8_min_label_agreement": 0.0}
+"""Random weights hardly prefer one answer to another; the benchmark's own column says how alike the outputs are."""
+_ONNXRUNTIME = ("onnxruntime",)
+_OPENVINO = ("openvino", "nncf")
+_OPTIMUM = ("torch", "transformers", "optimum", "optimum-onnx")
+_EXPORTER = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "neural-compressor",
+    "optimum-onnx",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run a candidate."""
+
+    name: str
+    """What the report says of its settings."""
+    engine: str
+    """Name in ``engines.ENGINES``."""
+    artifact: Recipe
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of the table in one cell."""
+
+    name: str
+    label: str
+    group: Group | None
+    """None for dynbert's own."""
+    profile: str
+    """The lengths that it runs: ``full``, ``fast``, ``balanced``; ``anytime`` runs those of ``fast``."""
+    variants: tuple[Variant, ...]
+    checkpoint: Recipe
+    """Whose outputs it must give."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller chose beside the plan."""
+
+    model: str | None = None
+    """Folder of a checkpoint to measure in place of random weights."""
+    model_digest: str | None = None
+    """Hash of what the folder holds."""
+    calibration: str | None = None
+    """Calibration file for dynbert and for the peers; None for the built-in texts."""
+    without: frozenset[Group] = frozenset()
+    """Groups to leave out."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Lists the candidates of a plan.
+
+    Args:
+        plan: What is measured.
+        choices: What the caller chose.
+    """
+
+    plan: Plan
+    choices: Choices = field(default_factory=Choices)
+
+    def checkpoint(self, task: Task) -> Recipe:
+        """Return the recipe of the model that all candidates but the base line share.
+
+        Args:
+            task: Its task.
+
+        Returns:
+            The recipe.
+        """
+        if self.choices.model is not None:
+            settings = {"folder": self.choices.model, "content": self.choices.model_digest}
+            return Recipe("given-checkpoint", settings)
+        return self._random_checkpoint(self.plan.shape, task)
+
+    def candidates(self, cell: Cell) -> tuple[Candidate, ...]:
+        """Return the rows of a cell.
+
+        Args:
+            cell: Its task and shape of input.
+
+        Returns:
+            The candidates: base line, peers, dynbert.
+        """
+        rows = self._question_rows(cell) if cell.task is not Task.TEXT_CLASSIFICATION else self._classifier_rows(cell)
+        return tuple(row for row in rows if row.group not in self.choices.without)
+
+    def inputs(self, cell: Cell) -> Recipe:
+        """Return the recipe of a cell's inputs.
+
+        Args:
+            cell: Its task and shape of input.
+
+        Returns:
+            The recipe.
+        """
+        settings = {"tokens": cell.tokens, "batch": cell.batch, "calibration": self.choices.calibration}
+        return Recipe("inputs", settings, {"checkpoint": self.checkpoint(cell.task)})
+
+    def reference(self, candidate: Candidate, cell: Cell) -> Recipe:
+        """Return the recipe of the outputs that a candidate must give.
+
+        Args:
+            candidate: The candidate.
+            cell: Its task and shape of input.
+
+        Returns:
+            The recipe.
+        """
+        lengths = self.plan.lengths_of(candidate.profile)
+        sources = {"checkpoint": candidate.checkpoint, "inputs": self.inputs(cell)}
+        settings = {"lengths": None if lengths is None else str(lengths)}
+        return Recipe("reference", settings, sources, ("torch", "transformers"))
+
+    def _question_rows(self, cell: Cell) -> tuple[Candidate, ...]:
+        profiles = (FULL, FAST)
+        both = [(profile, self._graph(cell.task, profile)) for profile in profiles]
+        rows = [self._base_line()]
+        rows += [self._torch(cell.task, profile) for profile in profiles]
+        rows += [self._onnxruntime(cell.task, profile, graph) for profile, graph in both]
+        rows += [self._optimum(cell.task, profile, graph) for profile, graph in both]
+        rows += [self._static(cell.task, profile, graph) for profile, graph in both]
+        rows += [self._openvino(cell, profile, graph) for profile, graph in both]
+        return (*rows, *(self._dynbert(cell.task, profile) for profile in (FULL, BALANCED, FAST, ANYTIME)))
+
+    def _classifier_rows(self, cell: Cell) -> tuple[Candidate, ...]:
+        graph = self._graph(cell.task, FULL)
+        return (
+            self._onnxruntime(cell.task, FULL, graph),
+            self._optimum(cell.task, FULL, graph),
+            self._openvino(cell, FULL, graph),
+            self._dynbert(cell.task, FULL),
+        )
+
+    def _base_line(self) -> Candidate:
+        shape = self.plan.base_line
+        checkpoint = self._random_checkpoint(shape, Task.QUESTION_ANSWERING)
+        graph = self._optimum_export(checkpoint, Task.QUESTION_ANSWERING)
+        variants = _fused_or_not(graph, shape)
+        label = f"{shape.name} fp32, onnxruntime"
+        return Candidate(BASE_LINE, label, Group.BASE_LINE, FULL, variants, checkpoint)
+
+    def _torch(self, task: Task, profile: str) -> Candidate:
+        checkpoint = self.checkpoint(task)
+        lengths = self.plan.lengths_of(profile)
+        options = {"length_config": None if lengths is None else str(lengths)}
+        name = "transformers, SDPA, inference mode" if lengths is None else "dynbert's PyTorch model, inference mode"
+        variants = (Variant(name, "torch", checkpoint, options),)
+        return Candidate(f"torch-{profile}", f"torch eager fp32, {profile}", Group.TORCH, profile, variants, checkpoint)
+
+    def _onnxruntime(self, task: Task, profile: str, graph: Recipe) -> Candidate:
+        label = f"onnxruntime fp32, {profile}"
+        variants = _fused_or_not(graph, self.plan.shape)
+        return Candidate(f"ort-fp32-{profile}", label, Group.ONNXRUNTIME, profile, variants, self.checkpoint(task))
+
+    def _optimum(self, task: Task, profile: str, graph: Recipe) -> Candidate:
+        packages = ("optimum-onnx", *_ONNXRUNTIME)
+        tools = ("ORTQuantizer", "onnxruntime's quantiser with the same configuration")
+        variants = []
+        for tool, (name, source) in zip(tools, _graph_forms(graph, self.plan.shape), strict=True):
+            settings = {"is_fused": source.kind == "fused"}
+            artifact = Recipe("optimum-dynamic", settings, {"graph": source}, packages)
+            variants.append(Variant(f"{name}, {tool}", "onnxruntime", artifact))
+        label = f"optimum-onnx dynamic INT8, {profile}"
+        return Candidate(
+            f"ort-dynamic-{profile}", label, Group.OPTIMUM, profile, tuple(variants), self.checkpoint(task)
+        )
+
+    def _static(self, task: Task, profile: str, graph: Recipe) -> Candidate:
+        checkpoint = self.checkpoint(task)
+        variants = tuple(
+            Variant(
+                f"QDQ, {name}",
+                "onnxruntime",
+                Recipe(
+                    "stock-static",
+                    {"operators": operators, **self._calibration_settings()},
+                    {"graph": graph, "checkpoint": checkpoint},
+                    _ONNXRUNTIME,
+                ),
+            )
+            for name, operators in (("MatMul only", ["MatMul"]), ("default operators", None))
+        )
+        label = f"onnxruntime static INT8, {profile}"
+        return Candidate(f"ort-static-{profile}", label, Group.ONNXRUNTIME, profile, variants, checkpoint)
+
+    def _openvino(self, cell: Cell, profile: str, graph: Recipe) -> Candidate:
+        checkpoint = self.checkpoint(cell.task)
+        origins = ("onnx", "pytorch") if profile == FULL else ("onnx",)
+        shapes: tuple[list[int] | None, ...] = (None, [cell.batch, cell.tokens])
+        variants = []
+        for origin, shape, precision in itertools.product(origins, shapes, (None, "f32")):
+            artifact = Recipe(
+                "openvino",
+                {"origin": origin, **self._calibration_settings()},
+                {"checkpoint": checkpoint, **({"graph": graph} if origin == "onnx" else {})},
+                _OPENVINO,
+            )
+            form = "fixed" if shape else "dynamic"
+            name = f"from {origin}, {form} shapes, {precision or 'its default precision'}"
+            variants.append(Variant(name, "openvino", artifact, {"shape": shape, "precision": precision}))
+        label = f"OpenVINO + NNCF INT8, {profile}"
+        return Candidate(f"openvino-{profile}", label, Group.OPENVINO, profile, tuple(variants), checkpoint)
+
+    def _dynbert(self, task: Task, profile: str) -> Candidate:
+        checkpoint = self.checkpoint(task)
+        is_anytime = profile == ANYTIME
+        options = {"length_config": str(self.plan.fast)} if is_anytime else {"profile": profile}
+        variants = (Variant("dynbert.load(...).run", "dynbert", self._bundle(checkpoint), options),)
+        label = f"dynbert INT8, {profile}" + (f" with the lengths of {FAST}" if is_anytime else "")
+        return Candidate(f"dynbert-{profile}", label, None, profile, variants, checkpoint)
+
+    def _random_checkpoint(self, shape: Shape, task: Task) -> Recipe:
+        settings = {
+            "task": task.value,
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "heads": shape.heads,
+            "intermediate": shape.intermediate,
+            "vocabulary": shape.vocabulary,
+            "positions": max(512, self.plan.max_length),
+            "seed": _SEED,
+        }
+        return Recipe("checkpoint", settings, packages=("torch", "transformers"))
+
+    def _bundle(self, checkpoint: Recipe) -> Recipe:
+        is_random = checkpoint.kind == "checkpoint"
+        settings = {
+            "profiles": {FAST: str(self.plan.fast), BALANCED: str(self.plan.balanced)},
+            "gates": _GATES_OF_RANDOM_WEIGHTS if is_random else None,
+            **self._calibration_settings(),
+        }
+        return Recipe("bundle", settings, {"checkpoint": checkpoint}, _EXPORTER)
+
+    def _calibration_settings(self) -> dict[str, Any]:
+        return {"calibration": self.choices.calibration, "max_length": self.plan.max_length}
+
+    def _graph(self, task: Task, profile: str) -> Recipe:
+        """Return the graph that peers start from; at full length it owes nothing to dynbert."""
+        checkpoint = self.checkpoint(task)
+        if profile == FULL:
+            return self._optimum_export(checkpoint, task)
+        return Recipe("source", {"profile": profile}, {"bundle": self._bundle(checkpoint)})
+
+    @staticmethod
+    def _optimum_export(checkpoint: Recipe, task: Task) -> Recipe:
+        return Recipe("optimum-export", {"task": task.value}, {"checkpoint": checkpoint}, _OPTIMUM)
+
+
+def _graph_forms(graph: Recipe, shape: Shape) -> tuple[tuple[str, Recipe], ...]:
+    """Return a graph as it was exported, and after onnxruntime's optimizer for transformers."""
+    settings = {"heads": shape.heads, "hidden": shape.hidden}
+    fused = Recipe("fused", settings, {"graph": graph}, _ONNXRUNTIME)
+    return (("graph as exported", graph), ("graph from onnxruntime's transformer optimizer", fused))
+
+
+def _fused_or_not(graph: Recipe, shape: Shape) -> tuple[Variant, ...]:
+    return tuple(Variant(name, "onnxruntime", form) for name, form in _graph_forms(graph, shape))

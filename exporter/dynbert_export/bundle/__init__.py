@@ -1,0 +1,1 @@
+"""From graphs and findings to a published bundle."""

@@ -1,0 +1,169 @@
+"""What a bundle has beside its graphs: tokenizer, config, probe, card, and the manifest that describes it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from dynbert.cpu import cpu_name
+from dynbert.manifest import (
+    SCHEMA_VERSION,
+    GraphEntry,
+    Invariance,
+    Latency,
+    Manifest,
+    ModelInfo,
+    Parity,
+    Probe,
+    ProfileEntry,
+    Quality,
+    file_entry,
+)
+from dynbert.session import open_session
+from dynbert_export.checkpoint.load import save_tokenizer
+from dynbert_export.evaluation.running import graph_feed
+from dynbert_export.job import published_graphs
+from dynbert_export.report.card import write_card
+from dynbert_export.tasks import HEADS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from dynbert_export.checkpoint.load import Checkpoint
+    from dynbert_export.job import Graphs, Job
+
+__all__ = ["Findings", "describe_bundle", "describe_model", "write_companions"]
+
+_CARD_FILE = "README.md"
+_CONFIG_FILE = "config.json"
+_PROBE_FILE = "probe.npz"
+_PROBE_TOKENS = 32
+_MAX_PROBE_BYTES = 1 << 20
+"""Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
+_MINIMUM_RUNTIME = "0.1.0"
+"""First version that reads ``SCHEMA_VERSION``."""
+_PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
+
+
+def write_companions(job: Job, graphs: Graphs) -> None:
+    """Write the tokenizer, the config and the probe into the staged bundle.
+
+    Args:
+        job: The export.
+        graphs: All graphs that were made; the probe records the published ones.
+    """
+    bundle = job.bundle
+    save_tokenizer(job.tokenizer, bundle)
+    job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
+    tokens = _count_probe_tokens(job.checkpoint)
+    first = {name: array[:1, ..., :tokens] for name, array in job.texts.calibration[0].items()}
+    arrays = {f"input.{name}": array for name, array in first.items()}
+    for variant, _, path in published_graphs(job, graphs):
+        session = open_session(path, threads=1)
+        feed = graph_feed(session, first, variant.input_config)
+        arrays |= {f"input.{name}": array for name, array in feed.items()}
+        names = [value.name for value in session.get_outputs()]
+        arrays |= {f"{path.name}/{name}": output for name, output in zip(names, session.run(None, feed), strict=True)}
+    np.savez(bundle / _PROBE_FILE, **arrays)
+
+
+def _count_probe_tokens(checkpoint: Checkpoint) -> int:
+    """Return how many tokens the probe has."""
+    if not HEADS[checkpoint.task].has_vocabulary:
+        return _PROBE_TOKENS
+    vocab_size: int = checkpoint.config.vocab_size
+    return min(_PROBE_TOKENS, max(1, _MAX_PROBE_BYTES // (4 * vocab_size)))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was measured, by the file of the graph."""
+
+    parities: Mapping[Path, Parity]
+    qualities: Mapping[Path, Quality]
+    latencies: Mapping[Path, tuple[Latency, ...]]
+    invariances: Mapping[Path, Invariance]
+    fp32_products: Mapping[Path, tuple[str, ...]]
+    """Modules that stay fp32 in an INT8 graph although they could be INT8."""
+
+
+def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
+    """Write the card, and describe every file of the staged bundle.
+
+    Args:
+        job: The export.
+        graphs: All graphs that were made.
+        findings: What was measured of them.
+
+    Returns:
+        The manifest; to be written last.
+    """
+    entries = []
+    for variant, graph_set, path in published_graphs(job, graphs):
+        entry = file_entry(path)
+        entries.append(
+            GraphEntry(
+                profile=variant.name,
+                precision=graph_set.precision,
+                target=graph_set.target,
+                file=entry.file,
+                sha256=entry.sha256,
+                bytes=entry.bytes,
+                parity=findings.parities[path],
+                quality=findings.qualities.get(path),
+                invariance=findings.invariances.get(path),
+                latency=findings.latencies[path],
+                fp32_products=findings.fp32_products.get(path, ()),
+            )
+        )
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        minimum_runtime=_MINIMUM_RUNTIME,
+        created_by={name: version(name) for name in _PRODUCERS},
+        cpu=cpu_name(),
+        model=describe_model(job),
+        profiles=tuple(
+            ProfileEntry(name=variant.name, length_config=variant.lengths.lengths if variant.lengths else None)
+            for variant in job.variants
+        ),
+        graphs=tuple(entries),
+        files=(),
+        probe=Probe(file=_PROBE_FILE),
+    )
+    bundle = job.bundle
+    (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")
+    others = sorted(path for path in bundle.iterdir() if path.name not in {entry.file for entry in entries})
+    return msgspec.structs.replace(manifest, files=tuple(file_entry(path) for path in others))
+
+
+def describe_model(job: Job) -> ModelInfo:
+    """Return the manifest's facts of the model.
+
+    Args:
+        job: The export.
+
+    Returns:
+        The facts.
+    """
+    checkpoint, config = job.checkpoint, job.checkpoint.config
+    return ModelInfo(
+        id=checkpoint.name,
+        task=checkpoint.task,
+        architecture=checkpoint.architecture,
+        num_layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        vocab_size=config.vocab_size,
+        type_vocab_size=config.type_vocab_size,
+        max_length=checkpoint.max_length,
+        pad_token_id=config.pad_token_id or 0,
+        always_keep_cls_token=job.config.always_keep_cls_token,
+        labels=checkpoint.labels,
+        problem_type=checkpoint.problem_type,
+        pooling=checkpoint.pooling,
+        mask_token_id=job.mask_token_id,
+    )

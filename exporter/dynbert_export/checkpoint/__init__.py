@@ -1,0 +1,1 @@
+"""From a hub id or a folder to a checked model, its tokenizer and its weights."""

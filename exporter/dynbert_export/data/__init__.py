@@ -1,0 +1,1 @@
+"""From files of texts to the arrays that graphs are fed with."""

@@ -1,0 +1,98 @@
+"""Kernels: in the graph as onnxruntime optimises it at load, is every quantised product an INT8 product?
+
+Of types, too, that its target has fast kernels for. ``saturation.py`` asks what these kernels can add up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dynbert.manifest import Target
+from dynbert.session import open_session
+from dynbert_export.errors import GateError
+from dynbert_export.graph.editing import constant_array, producer_of, trace_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_int8_kernels"]
+
+_INT8_OPERATORS = {"MatMulIntegerToFloat": (1, 0, 4), "DynamicQuantizeMatMul": (1, None, None)}
+"""Operator -> which inputs are the weight, the activation and its zero point; the second quantises to u8 by itself."""
+_U8_WEIGHTS = frozenset({Target.AVX2, Target.ARM64})
+"""Targets whose kernels for u8 weights are INT8 all the same; VNNI of AVX-512 and AMX have none."""
+_FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
+_LAYOUT = ("Transpose", "Reshape", "Identity")
+
+
+def check_int8_kernels(path: Path, *, expected: int, target: Target = Target.VNNI) -> int:
+    """Open the graph that onnxruntime makes of a file at load, and see that every quantised product runs as INT8.
+
+    Args:
+        path: An INT8 graph.
+        expected: Products that must be INT8.
+        target: What the graph is for. Weights must be s8 for VNNI and AMX; activations u8 wherever there is x86.
+
+    Returns:
+        The products found.
+
+    Raises:
+        GateError: If a quantised weight feeds a float product, is dequantised at run time, is multiplied in types that
+            the target has no fast kernel for, or products are missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="dynbert-kernels-") as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        open_session(path, threads=1, optimized_model=optimized)
+        model = ir.load(optimized)
+        faults: list[str] = []
+        found = 0
+        for node in model.graph:
+            if node.op_type in _INT8_OPERATORS:
+                found += 1
+                faults += _type_faults(node, target)
+            elif node.op_type in _FLOAT_PRODUCTS and any(_is_dequantized(value) for value in node.inputs[:2]):
+                faults.append(f"{node.name} multiplies a dequantised weight in fp32")
+            elif node.op_type == "DequantizeLinear" and _is_matrix(node.inputs[0]):
+                faults.append(f"{node.name} dequantises a weight at run time")
+    if found != expected:
+        faults.append(f"{found} INT8 products")
+    if faults:
+        raise GateError(f"{path.name} must run {expected} products as INT8, got: {'; '.join(faults)}.")
+    return found
+
+
+def _type_faults(node: ir.Node, target: Target) -> Iterator[str]:
+    """Yield what is wrong with the types of an INT8 product."""
+    weight_index, *activation = _INT8_OPERATORS[node.op_type]
+    types = {_integer_type(node.inputs[i]) for i in activation if i is not None and i < len(node.inputs)}
+    if ir.DataType.INT8 in types and target is not Target.ARM64:
+        yield f"{node.name} multiplies s8 activations, for which x86 has no fast kernel"
+    weight = _integer_type(node.inputs[weight_index])
+    if weight is not ir.DataType.INT8 and not (weight is ir.DataType.UINT8 and target in _U8_WEIGHTS):
+        yield f"{node.name} multiplies {'unknown' if weight is None else weight.name} weights on {target.value}"
+
+
+def _integer_type(value: ir.Value | None) -> ir.DataType | None:
+    """Return the type of a quantised value: its own where it is known, else that of the zero point it was made with."""
+    if value is None:
+        return None
+    if value.dtype is not None:
+        return value.dtype
+    quantizer = producer_of(trace_back(value, *_LAYOUT, "Clip"), "QuantizeLinear")
+    if quantizer is None:
+        return None
+    return _integer_type(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else ir.DataType.UINT8
+
+
+def _is_matrix(value: ir.Value | None) -> bool:
+    array = constant_array(value)
+    return array is not None and array.ndim > 1
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    node = producer_of(trace_back(value, *_LAYOUT), "DequantizeLinear")
+    return node is not None and constant_array(node.inputs[0]) is not None

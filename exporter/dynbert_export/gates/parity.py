@@ -1,0 +1,309 @@
+"""Parity: does the fp32 graph compute what the PyTorch model computes, and keep the same tokens?
+
+Two implementations may part ways where two tokens are all but equally significant, so a graph may keep others where
+those are less significant by no more than ``NEAR_TIE_GAP``; such rows are counted and left out. Everything else is a
+failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.manifest import Parity
+from dynbert.session import open_session
+from dynbert_export.errors import GateError
+from dynbert_export.graph.freeze import show_kept_positions
+from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from transformers import BertConfig, PreTrainedModel
+
+    from dynbert.lengths import LengthConfig
+    from dynbert.manifest import Task
+    from dynbert_export.data.feeds import Feed
+
+__all__ = [
+    "NEAR_TIE_GAP",
+    "TorchReference",
+    "check_parity",
+    "make_cases",
+]
+
+NEAR_TIE_GAP = 1e-4
+"""Difference of significance below which two tokens count as equally significant."""
+
+_TOKENS = (1, 2, 3, 7, 64, 128)
+_BATCHES = (1, 4)
+_MAX_CACHED_BYTES = 512 << 20
+"""Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the PyTorch model gives for one input."""
+
+    outputs: Mapping[str, NDArray[np.float32]]
+    kept_positions: tuple[NDArray[np.int64], ...]
+    """One a layer, int64 ``[batch, kept tokens]``, in text order; empty where no length config was given."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the outputs."""
+        return sum(array.nbytes for array in self.outputs.values())
+
+
+class TorchReference:
+    """The PyTorch model, asked with numpy arrays."""
+
+    def __init__(self, model: PreTrainedModel, outputs: Sequence[str], *, always_keep_cls_token: bool) -> None:
+        self._model = model
+        self._outputs = tuple(outputs)
+        self._always_keep_cls_token = always_keep_cls_token
+        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id. Oldest first.
+        self._answers: dict[tuple[int, LengthConfig | None], tuple[Feed, _Reference]] = {}
+
+    def run(self, feed: Feed, lengths: LengthConfig | None) -> _Reference:
+        """Run the model eagerly; ask twice for the same feed object and it answers from memory, where that has room.
+
+        Args:
+            feed: int64 arrays, as from ``arrange_rows``.
+            lengths: None drops nothing.
+
+        Returns:
+            The task's outputs, and what each layer kept.
+        """
+        if lengths is not None and lengths.lengths[-1] == 1.0 and lengths.is_fractional:
+            lengths = None  # keeps everything
+        key = (id(feed), lengths)
+        if key in self._answers:
+            return self._answers[key][1]
+        result = self._forward(feed, lengths, output_attentions=False)
+        answer = _Reference(
+            {name: result[name].numpy() for name in self._outputs},
+            tuple(np.sort(positions.numpy(), axis=1) for positions in result.kept_positions or ()),
+        )
+        self._answers[key] = (feed, answer)
+        while sum(kept.nbytes for _, kept in self._answers.values()) > _MAX_CACHED_BYTES:
+            del self._answers[next(iter(self._answers))]
+        return answer
+
+    def measure_gap(
+        self, feed: Feed, lengths: LengthConfig, *, layer: int, row: int, found: NDArray[np.int64]
+    ) -> float:
+        """Return how much more significant the tokens are that PyTorch kept than those that a graph kept instead.
+
+        Computed from the attention probabilities, independently of the model's own selection code.
+
+        Args:
+            feed: The input.
+            lengths: The length config.
+            layer: The first layer in which both differ.
+            row: Row of the batch.
+            found: Positions that the graph kept.
+
+        Returns:
+            The largest such difference, at least the gap at PyTorch's own cut; infinite where the graph kept more or
+            fewer tokens, or some that it did not have.
+        """
+        result = self._forward(feed, lengths, output_attentions=True)
+        probs = result.attentions[layer][row].numpy()  # [heads, tokens, tokens]
+        tokens = probs.shape[-1]
+        entering = result.kept_positions[layer - 1][row].numpy() if layer else np.arange(tokens)
+        kept = result.kept_positions[layer][row].numpy()
+        lost, gained = np.setdiff1d(kept, found), np.setdiff1d(found, kept)
+        if len(found) != len(kept) or not gained.size or not np.isin(gained, entering).all():
+            return float("inf")
+        mask = feed[ATTENTION_MASK].reshape(-1, feed[ATTENTION_MASK].shape[-1])[row]
+        is_counted = getattr(self._model.config, "count_padded_queries", False)
+        votes = np.ones(tokens) if is_counted else mask[entering].astype(np.float64)
+        significance = np.einsum("hqk,q->k", probs.astype(np.float64), votes)
+        if self._always_keep_cls_token:
+            significance[0] = np.inf
+        by_position = dict(zip(entering.tolist(), significance.tolist(), strict=True))
+        return float(max(by_position[item] for item in lost) - min(by_position[item] for item in gained))
+
+    def _forward(self, feed: Feed, lengths: LengthConfig | None, *, output_attentions: bool) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(
+                **{name: torch.from_numpy(array) for name, array in feed.items()},
+                length_config=() if lengths is None else lengths,
+                always_keep_cls_token=self._always_keep_cls_token,
+                output_attentions=output_attentions,
+                return_dict=True,
+            )
+
+
+def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) -> tuple[Feed, ...]:
+    """Return the inputs that parity is checked on: random ids, short and long, alone and padded unequally.
+
+    Args:
+        config: Of the model.
+        task: Decides the shape of rows; multiple choice has one choice a row.
+        max_length: Longest input in tokens.
+        seed: Of the ids.
+
+    Returns:
+        int64 arrays as from ``arrange_rows``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
+    """
+    generator = np.random.default_rng(seed)
+    lengths = sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length})
+    return tuple(
+        arrange_rows(_make_case(generator, config, batch, tokens), task) for tokens in lengths for batch in _BATCHES
+    )
+
+
+def check_parity(
+    path: Path,
+    reference: TorchReference,
+    cases: Sequence[Feed],
+    *,
+    lengths: Sequence[LengthConfig | None],
+    max_abs_difference: float,
+    always_keep_cls_token: bool,
+) -> Parity:
+    """Hold an fp32 graph to the PyTorch model.
+
+    Args:
+        path: The published file.
+        reference: The model.
+        cases: Inputs.
+        lengths: The profile's length config; several for the anytime graph.
+        max_abs_difference: Largest difference on valid positions.
+        always_keep_cls_token: As the graph was traced.
+
+    Returns:
+        What was measured; ``agreement`` is the share of rows with the same token selection.
+
+    Raises:
+        GateError: If an output differs by more, a selection differs where it was no near tie, or nothing could be
+            compared.
+    """
+    compared, near_ties, largest = 0, 0, 0.0
+    with _opened_with_positions(path) as session:
+        names = [value.name for value in session.get_outputs()]
+        takes_lengths = LENGTH_INPUT in {value.name for value in session.get_inputs()}
+        for config in lengths:
+            for case in cases:
+                feed = dict(case)
+                if takes_lengths and config is not None:
+                    counts = config.resolve(case[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token)
+                    feed[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
+                outputs = dict(zip(names, session.run(None, feed), strict=True))
+                expected = reference.run(case, config)
+                rows = _equal_rows(path, outputs, expected, reference, case, config)
+                compared += len(rows)
+                near_ties += len(case[INPUT_IDS]) - len(rows)
+                largest = max(largest, _largest_difference(path, outputs, expected.outputs, case, rows))
+    if not compared:
+        raise GateError(f"{path.name}: parity must be checked on at least one row, got {near_ties} near ties only.")
+    if not largest <= max_abs_difference:
+        raise GateError(
+            f"{path.name} must differ from PyTorch by at most {max_abs_difference:g}, got {largest:.3g} "
+            f"over {compared} rows."
+        )
+    return Parity(
+        inputs=compared,
+        near_ties=near_ties,
+        max_abs_difference=largest,
+        agreement=compared / (compared + near_ties),
+    )
+
+
+def _make_case(
+    generator: np.random.Generator, config: BertConfig, batch: int, tokens: int
+) -> dict[str, NDArray[np.int64]]:
+    ids = generator.integers(0, config.vocab_size, (batch, tokens), dtype=np.int64)
+    types = generator.integers(0, config.type_vocab_size, (batch, tokens), dtype=np.int64)
+    mask = np.ones_like(ids)
+    for row in range(1, batch):  # the first row is full, the others end earlier and earlier
+        mask[row, max(1, tokens - row * tokens // batch) :] = 0
+    return {
+        INPUT_IDS: np.where(mask == 1, ids, config.pad_token_id or 0),
+        ATTENTION_MASK: mask,
+        TOKEN_TYPE_IDS: types * mask,
+    }
+
+
+class _opened_with_positions:  # noqa: N801 -- a context manager, used as a function
+    """Open a published graph with its kept positions as outputs; the changed copy lies beside it, for its weights."""
+
+    def __init__(self, path: Path) -> None:
+        self._copy = path.with_name(f"{path.stem}.verify.onnx")
+        self._path = path
+
+    def __enter__(self) -> Any:
+        ir.save(show_kept_positions(ir.load(self._path)), self._copy)
+        try:
+            return open_session(self._copy)
+        except BaseException:
+            self._copy.unlink()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._copy.unlink()
+
+
+def _equal_rows(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    expected: _Reference,
+    reference: TorchReference,
+    case: Feed,
+    config: LengthConfig | None,
+) -> list[int]:
+    """Return the rows in which the graph kept the tokens that PyTorch kept; the others must be near ties."""
+    rows = []
+    for row in range(len(case[INPUT_IDS])):
+        layer = next(_differing_layers(outputs, expected, row), None)
+        if layer is None or config is None:
+            rows.append(row)
+            continue
+        found = outputs[kept_positions_name(layer)][row]
+        gap = reference.measure_gap(case, config, layer=layer, row=row, found=found)
+        if gap >= NEAR_TIE_GAP:
+            raise GateError(
+                f"{path.name} must keep the tokens that PyTorch keeps, got others in layer {layer} of an input of "
+                f"{case[INPUT_IDS].shape[-1]} tokens, less significant by {gap:.3g}."
+            )
+    return rows
+
+
+def _differing_layers(outputs: Mapping[str, NDArray[Any]], expected: _Reference, row: int) -> Iterator[int]:
+    for layer, positions in enumerate(expected.kept_positions):
+        found = outputs.get(kept_positions_name(layer))
+        if found is not None and not np.array_equal(found[row], positions[row]):
+            yield layer
+
+
+def _largest_difference(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    expected: Mapping[str, NDArray[Any]],
+    case: Feed,
+    rows: Sequence[int],
+) -> float:
+    """Return the largest difference of these rows, at valid positions where an output has positions."""
+    mask = case[ATTENTION_MASK].astype(bool)
+    largest = 0.0
+    for name, wanted in expected.items():
+        got = outputs[name]
+        if got.shape != wanted.shape:
+            raise GateError(f"{path.name}: {name} must have shape {list(wanted.shape)}, got {list(got.shape)}.")
+        for row in rows:
+            valid = mask[row] if wanted.shape[: mask.ndim] == mask.shape else slice(None)
+            difference = np.abs(got[row][valid].astype(np.float64) - wanted[row][valid])
+            if not np.isfinite(difference).all():
+                raise GateError(f"{path.name}: {name} must be finite, got values that are not.")
+            largest = max(largest, float(difference.max(initial=0.0)))
+    return largest

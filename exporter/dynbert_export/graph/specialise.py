@@ -1,0 +1,74 @@
+"""The exact rewrites of the traced graph, in the order in which they rely on one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dynbert.manifest import Precision
+from dynbert_export.graph.drop_early import drop_early
+from dynbert_export.graph.flash import use_flash_attention
+from dynbert_export.graph.freeze import freeze, hide_kept_positions
+from dynbert_export.graph.reshapes import simplify_reshapes
+from dynbert_export.graph.single_token import keep_single_token
+from dynbert_export.graph.tying import share_tied_weights
+from dynbert_export.graph.unpadded import skip_empty_mask
+from dynbert_export.graph.weights_file import save_sharing_weights
+from dynbert_export.graph.whole_rows import move_whole_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from dynbert_export.graph.freeze import GraphSpec
+    from dynbert_export.variants import GraphSet, Variant
+
+__all__ = ["rewrite", "write_graphs"]
+
+
+def rewrite(model: ir.Model, spec: GraphSpec) -> ir.Model:
+    """Return a graph that computes the same with less work.
+
+    Args:
+        model: The traced fp32 graph; not changed.
+        spec: What it was traced for.
+
+    Returns:
+        The graph. Where nothing but CLS is read of the last layer, that layer has no ``kept_positions`` output.
+    """
+    rewritten = drop_early(simplify_reshapes(model))
+    if not spec.always_keep_cls_token:
+        return rewritten
+    return keep_single_token(rewritten, num_layers=spec.num_layers)
+
+
+def write_graphs(
+    anytime: ir.Model,
+    variants: tuple[Variant, ...],
+    folder: Path,
+    graph_set: GraphSet,
+    spec: GraphSpec,
+) -> Mapping[str, Path]:
+    """Specialise the anytime graph for every variant and write all of them with one weights file.
+
+    Args:
+        anytime: The graph to specialise, fp32 or INT8.
+        variants: What for.
+        folder: Where to write.
+        graph_set: What the graphs belong to; its label becomes part of the names.
+        spec: What the graph was traced for.
+
+    Returns:
+        Variant's name -> file.
+    """
+    graphs = {variant.file_name(graph_set): _finish(anytime, variant, graph_set, spec) for variant in variants}
+    paths = save_sharing_weights(graphs, folder, graph_set.weights_file)
+    return {variant.name: path for variant, path in zip(variants, paths, strict=True)}
+
+
+def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:
+    """Return the graph of a variant as it is published."""
+    graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
+    graph = share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
+    return skip_empty_mask(graph) if graph_set.precision is Precision.INT8 else graph

@@ -1,0 +1,115 @@
+"""Attention scores as INT8 products.
+
+Queries are quantised to u8 and keys to s8, each with one static scale a layer, and one ``MatMulIntegerToFloat`` gives
+the scores, its scale divided by the square root of a head's size. Scores of one row go through a softmax together, so
+what counts is their absolute error, which is small: a head's size is a short sum. all-MiniLM-L6-v2's embeddings stay as
+near to fp32 as with fp32 scores (mean cosine of 1 to 384 tokens alike to the fourth digit). The product is 1.7 times as
+fast as in fp32, and the transposed copies of queries and keys are four times as small.
+
+The product with the probabilities stays fp32: a u8 has no room for the many small ones of a long text (0.9902 became
+0.9794 at 256 tokens).
+
+Keys outside the range that they were calibrated for are clipped to [-127, 127]: see ``saturation.py`` for why not -128.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from dynbert_export.graph.attention import match_scores
+from dynbert_export.graph.editing import add_initializer, clean, replace_value
+from dynbert_export.int8.lower import INT8_DOMAIN, INT8_OPERATOR, INT8_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynbert_export.graph.attention import Scores, Side
+    from dynbert_export.int8.ranges import Range
+
+__all__ = ["Operands", "find_scores", "quantize_scores"]
+
+_LARGEST_KEY = 127
+
+
+class Operands(NamedTuple):
+    """What the scores of one layer are made of: names of float values ``[batch, tokens, heads * size]``."""
+
+    query: str
+    key: str
+
+
+def find_scores(model: ir.Model) -> dict[str, Operands]:
+    """Return the products of queries and keys that ``quantize_scores`` can write as INT8.
+
+    Args:
+        model: An fp32 graph with constant shapes (``reshapes.py``).
+
+    Returns:
+        The product's name -> what it multiplies; nothing for layers with relative positions.
+    """
+    found = [scores for node in model.graph if (scores := match_scores(node)) is not None]
+    return {
+        scores.product.name or "": Operands(scores.query.projection.name or "", scores.key.projection.name or "")
+        for scores in found
+    }
+
+
+def quantize_scores(model: ir.Model, ranges: Mapping[str, tuple[Range, Range]]) -> ir.Model:
+    """Write products of queries and keys as INT8.
+
+    Args:
+        model: A graph with constant shapes; not changed. Its other products may be INT8 already.
+        ranges: The product's name -> the ranges of queries and of keys.
+
+    Returns:
+        The graph; what ``ranges`` does not name stays.
+    """
+    changed = model.clone()
+    changed.opset_imports[INT8_DOMAIN] = 1
+    for node in tuple(changed.graph):
+        scores = match_scores(node) if node.name in ranges else None
+        if scores is not None:
+            _replace(changed.graph, scores, *ranges[node.name or ""])
+    clean(changed)
+    return changed
+
+
+def _replace(graph: ir.Graph, scores: Scores, queries: Range, keys: Range) -> None:
+    """Put the INT8 operator where the scaled scores were made."""
+    name = scores.product.name or "scores"
+    query_scale, zero_point = queries.scale_and_zero_point()
+    key_scale = np.float32(max(-keys.low, keys.high, 0.0) / _LARGEST_KEY) or np.float32(1.0)  # all zeros: any will do
+
+    def constant(part: str, number: np.generic) -> ir.Value:
+        return add_initializer(graph, f"{name}/{part}", np.array(number))
+
+    query_constants = constant("query_scale", query_scale), constant("query_zero_point", zero_point)
+    key_constants = constant("key_scale", key_scale), constant("key_zero_point", np.int8(0))
+    smallest, largest = constant("smallest_key", np.int8(-_LARGEST_KEY)), constant("largest_key", np.int8(_LARGEST_KEY))
+    quantized_query = ir.node("QuantizeLinear", [scores.query.projection, *query_constants], name=f"{name}/query")
+    quantized_key = ir.node("QuantizeLinear", [scores.key.projection, *key_constants], name=f"{name}/key")
+    clipped_key = ir.node("Clip", [quantized_key.outputs[0], smallest, largest], name=f"{name}/clipped_key")
+    query = _lay_out(scores.query, quantized_query.outputs[0], f"{name}/query")
+    key = _lay_out(scores.key, clipped_key.outputs[0], f"{name}/key")
+    scale = constant("scale", np.float32(query_scale / scores.divisor))
+    product = ir.node(
+        INT8_OPERATOR,
+        [query[-1].outputs[0], key[-1].outputs[0], scale, key_constants[0], query_constants[1], None, None],
+        domain=INT8_DOMAIN,
+        name=f"{name}{INT8_SUFFIX}",
+    )
+    nodes = [quantized_query, quantized_key, clipped_key, *query, *key, product]
+    for node in nodes:
+        node.outputs[0].name = f"{node.name}_output"
+    graph.insert_before(scores.product, nodes)
+    replace_value(scores.scale.outputs[0], product.outputs[0])
+
+
+def _lay_out(side: Side, quantized: ir.Value, name: str) -> tuple[ir.Node, ir.Node]:
+    """Return the nodes that cut a quantised projection into heads, as the float one was."""
+    split = ir.node("Reshape", [quantized, side.split.inputs[1]], name=f"{name}/split")
+    permutation = side.transpose.attributes.get_ints("perm", ())
+    return split, ir.node("Transpose", [split.outputs[0]], attributes={"perm": permutation}, name=f"{name}/transpose")

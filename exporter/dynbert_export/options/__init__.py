@@ -1,0 +1,1 @@
+"""What an export can be told: closed vocabularies, named profiles, the one config, recipes."""

@@ -1,0 +1,154 @@
+"""The INT8 recipe: what it tries, that it keeps what answers best, and what it says of its choice."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dynbert.manifest import Target, Task
+from dynbert_export.graph.editing import producer_of
+from dynbert_export.int8.choose import measure_error, quantize
+from dynbert_export.int8.lower import INT8_OPERATOR
+from dynbert_export.int8.neural_compressor import NeuralCompressor
+from dynbert_export.options.recipe import make_config
+from dynbert_export.variants import list_int8_sets
+from tests.helpers.graphs import assert_informative, count_operators, make_feed, parse_graph, run_graph_in_memory
+
+_TOKENS, _WIDTH = 128, 64
+_SETS = list_int8_sets((Target.AVX2,))  # exact on every processor
+_TOY = """(int64[batch,tokens] input_ids, int64[1] length_config) => (float[batch,tokens,8] logits, int64[1] kept) {
+    x = Gather (table, input_ids)
+    y = MatMul (x, weight)
+    logits = Add (y, bias)
+    kept = Identity (length_config)
+}"""
+
+
+def _toy(*, outlier):
+    """One product. Token 0 has a number that is ``outlier`` times too large, in a channel that the product ignores."""
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(50, _WIDTH)).astype(np.float32)
+    weight = generator.normal(size=(_WIDTH, 8)).astype(np.float32)
+    table[0, 3], weight[3] = outlier, 1e-6
+    constants = {"table": table, "weight": weight, "bias": generator.normal(size=8).astype(np.float32)}
+    model = parse_graph(_TOY, **constants)
+    for node in model.graph:  # Neural Compressor knows nodes by their names
+        node.name = f"/model/encoder/layer.0/dense/{node.op_type}"
+    return model
+
+
+def _job(*, inputs=6, **options):
+    """Texts; token 0 comes in the first two, once each."""
+    feeds = []
+    for seed in range(inputs):
+        feed = make_feed(1, _TOKENS, vocab_size=50, seed=seed)
+        if seed < 2:
+            feed["input_ids"][0, 5] = 0
+        feeds.append({"input_ids": feed["input_ids"]})
+    return SimpleNamespace(
+        config=make_config({"model": "m", "output": "o", "threads": 1, **options}),
+        checkpoint=SimpleNamespace(task=Task.TEXT_CLASSIFICATION, pooling=None, problem_type=None),
+        spec=SimpleNamespace(num_layers=1),
+        texts=SimpleNamespace(calibration=feeds),
+        int8_sets=_SETS,
+    )
+
+
+def _quantize(job, model, engine=None):
+    notes = []
+    found = quantize(job, model, engine or NeuralCompressor(), SimpleNamespace(note=notes.append))
+    (quantized,) = found.values()
+    return quantized, notes
+
+
+def _error(job, quantized, model):
+    feeds = [{**feed, "length_config": np.array([_TOKENS])} for feed in job.texts.calibration]
+    runs = [run_graph_in_memory(graph, *feeds) for graph in (model, quantized.graph)]
+    assert_informative(runs[0][0]["logits"])
+    answers = iter(runs[1])
+    return measure_error(job, lambda _: next(answers), runs[0], feeds)
+
+
+def _range_of(quantized):
+    product = next(node for node in quantized.graph.graph if node.op_type == INT8_OPERATOR)
+    scale = producer_of(product.inputs[0], "QuantizeLinear").inputs[1].const_value.numpy()
+    return float(scale.item()) * 255
+
+
+def test_auto_clips_an_outlier_that_does_not_matter():
+    model = _toy(outlier=1000.0)
+    options = {"smooth_quant_alpha": "none"}
+    auto, [note] = _quantize(_job(**options), model)
+    plain, nothing = _quantize(_job(calibration_method="minmax", **options), model)
+    assert nothing == [], "no choice, no note"
+    assert _range_of(plain) > 1000
+    assert _range_of(auto) < 20
+    job = _job()
+    assert _error(job, auto, model) < _error(job, plain, model) / 100
+    assert "minmax ranges, no smoothing: 0." in note
+    assert not note.startswith("INT8 activations have minmax")
+
+
+def test_auto_keeps_every_value_where_clipping_does_not_help():
+    model = _toy(outlier=1.0)
+    auto, [note] = _quantize(_job(smooth_quant_alpha="none"), model)
+    plain, _ = _quantize(_job(calibration_method="minmax", smooth_quant_alpha="none"), model)
+    assert note.startswith("INT8 activations have minmax ranges, no smoothing, chosen by the error of answers")
+    assert _range_of(auto) == _range_of(plain)
+
+
+@pytest.mark.parametrize(("method", "tried"), [("auto", 4), ("percentile", 2), ("minmax", 0), ("entropy", 0)])
+def test_method_decides_what_is_tried(method, tried):
+    quantized, notes = _quantize(_job(calibration_method=method, smooth_quant_alpha="none"), _toy(outlier=100.0))
+    assert (notes[0].count("ranges, no smoothing: ") if notes else 0) == tried
+    assert (_range_of(quantized) > 100) == (method == "minmax")
+    assert count_operators(quantized.graph)[INT8_OPERATOR] == 1
+
+
+def test_auto_smooths_where_it_helps():
+    model = _toy(outlier=1.0)
+    table = model.graph.initializers["table"].const_value.numpy()
+    scales = np.ones(_WIDTH, np.float32)
+    scales[7] = 100.0  # a channel of outliers that the product needs
+    weight = model.graph.initializers["weight"].const_value.numpy() / scales[:, None]
+    text = {"table": table * scales, "weight": weight, "bias": np.ones(8, np.float32)}
+    model = parse_graph(_TOY, **text)
+    for node in model.graph:  # Neural Compressor knows nodes by their names
+        node.name = f"/model/encoder/layer.0/dense/{node.op_type}"
+    job = _job(calibration_method="minmax", smooth_quant_alpha="auto")
+    quantized, [note] = _quantize(job, model)
+    assert "Mul" in count_operators(quantized.graph)
+    assert note.startswith("INT8 activations have minmax ranges, smoothing ")
+    assert all(f"smoothing {alpha}: " in note for alpha in (0.5, 0.7, 0.8))
+    assert "no smoothing: " in note
+    plain, _ = _quantize(_job(calibration_method="minmax", smooth_quant_alpha="none"), model)
+    assert _error(job, quantized, model) < _error(job, plain, model) / 3
+
+
+def test_one_calibration_input_is_enough():
+    quantized, [note] = _quantize(_job(inputs=1), _toy(outlier=1.0))
+    assert count_operators(quantized.graph)[INT8_OPERATOR] == 1
+    assert "nan" not in note
+
+
+def test_neural_compressor_calibrates_on_one_input_only():
+    seen = []
+
+    class Engine(NeuralCompressor):
+        def quantize_static(self, model, feeds, *, reduce_range):
+            seen.append(len(feeds))
+            return super().quantize_static(model, feeds, reduce_range=reduce_range)
+
+    first, _ = _quantize(_job(), _toy(outlier=1.0), Engine())
+    assert seen == [1]
+    assert first.source is not first.graph
+
+
+def test_error_is_infinite_where_answers_are_no_numbers():
+    job = _job()
+    wanted = [{"logits": np.ones((1, 4), np.float32), "kept": np.ones(2, np.int64)}]
+    for got, expected in ((1.0, 0.0), (0.0, 1.0), (1.5, 0.25), (np.nan, np.inf), (np.inf, np.inf)):
+        answer = {"logits": np.full((1, 4), got, np.float32), "kept": np.zeros(2, np.int64)}
+        assert measure_error(job, lambda _, answer=answer: answer, wanted, [{}]) == expected

@@ -1,0 +1,142 @@
+"""The two tables of an export: on the terminal, and in the bundle's card."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from dynbert.manifest import ANYTIME, FULL, Latency, Precision, Task
+from dynbert_export.report.card import write_card
+from dynbert_export.report.summary import summary_table
+from tests.helpers.bundles import make_bundle
+
+
+def _latency(median_ms):
+    return (Latency(tokens=16, batch=1, threads=1, median_ms=median_ms),)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """A toy bundle's manifest; each graph takes 1 ms more than the one before, from 1 ms on."""
+    manifest = make_bundle(tmp_path / "toy").manifest
+    graphs = tuple(
+        msgspec.structs.replace(graph, latency=_latency(1.0 + index), quality=_no_quality(graph))
+        for index, graph in enumerate(manifest.graphs)
+    )
+    return msgspec.structs.replace(manifest, graphs=graphs)
+
+
+def _no_quality(graph):
+    return None if graph.profile == ANYTIME else graph.quality
+
+
+def _rows(manifest, baseline):
+    table = summary_table(manifest, _latency(baseline))
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    text = console.file.getvalue()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    return rows, text
+
+
+def test_summary_has_a_row_for_each_graph_under_the_base_line(manifest):
+    rows, text = _rows(manifest, 12.0)
+    assert [(row[0], row[2]) for row in rows] == [
+        ("fp32 full", "fp32"),
+        *((graph.profile, graph.precision.value + _target(graph)) for graph in manifest.graphs),
+    ]
+    header = next(line for line in text.splitlines() if "profile" in line)
+    for name in ("lengths", "precision", "graph kB", "tokens kept", "ms at 16", "speed-up", "agreement"):
+        assert name in header
+
+
+def _target(graph):
+    return f" {graph.target.value}" if graph.target else ""
+
+
+def test_summary_numbers_are_the_manifest_s(manifest):
+    rows, text = _rows(manifest, 12.0)
+    by_graph = {(row[0], row[2]): row for row in rows}
+    fast = by_graph["fast", "int8 avx2"]
+    entry = next(g for g in manifest.graphs if g.profile == "fast" and g.precision is Precision.INT8)
+    assert fast[1] == "0.5,0.25"
+    assert fast[3] == f"{entry.bytes / 1e3:.0f}"
+    assert fast[4] == "38 %"  # (8 + 4) of 2 * 16 tokens
+    assert fast[5] == f"{entry.latency[0].median_ms:.2f}"
+    assert fast[6] == f"{12.0 / entry.latency[0].median_ms:.2f}x"
+    assert fast[7] == "0.9976"
+    assert by_graph["fp32 full", "fp32"][3:] == ["not kept", "100 %", "12.00", "1.00x", "1.0000"]
+    assert by_graph[ANYTIME, "fp32"][1] == "at run time (measured: all)"
+    assert (by_graph[ANYTIME, "fp32"][4], by_graph[ANYTIME, "fp32"][7]) == ("", "")
+    assert by_graph[FULL, "fp32"][1] == "all"
+    assert manifest.cpu in text
+    assert "cosine (toy texts)" in text
+
+
+def test_summary_has_no_further_base_line_when_it_is_published(manifest):
+    published = next(g for g in manifest.graphs if g.profile == FULL and g.precision is Precision.FP32)
+    rows, _ = _rows(manifest, published.latency[0].median_ms)
+    assert len(rows) == len(manifest.graphs)
+
+
+@pytest.mark.parametrize(
+    ("task", "call"),
+    [
+        (Task.FEATURE_EXTRACTION, "model.encode(["),
+        (Task.TEXT_CLASSIFICATION, 'model("A text.", profile="fast")'),
+        (Task.QUESTION_ANSWERING, "model(question="),
+    ],
+)
+def test_card_shows_how_to_call_the_bundle(tmp_path, task, call):
+    card = write_card(make_bundle(tmp_path / "toy", task=task).manifest)
+    assert card.startswith("# toy/bert\n")
+    assert call in card
+    assert 'profile="fast"' in card
+    assert f"for {task.value}, at most 16 tokens" in card
+
+
+@pytest.mark.parametrize(
+    ("task", "call"),
+    [
+        (Task.TOKEN_CLASSIFICATION, 'model("A text.", profile="fast")'),
+        (Task.FILL_MASK, 'model("Paris is the <mask> of France.", profile="fast")'),
+        (Task.NEXT_SENTENCE_PREDICTION, 'model("First.", text_pair="Second.", profile="fast")'),
+        (Task.MULTIPLE_CHOICE, 'model("A question?", choices=["a", "b"], profile="fast")'),
+        (Task.PRETRAINING, 'model("Paris is the <mask> of France.", text_pair='),
+    ],
+)
+def test_card_shows_how_to_call_every_task(manifest, task, call):
+    model = msgspec.structs.replace(manifest.model, task=task)
+    card = write_card(msgspec.structs.replace(manifest, model=model), mask_token="<mask>")  # noqa: S106  (no password)
+    assert call in card
+    assert f"for {task.value}, at most" in card
+
+
+def test_card_table_has_every_graph(manifest):
+    card = write_card(manifest)
+    table = [line.split("|")[1:-1] for line in card.splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in row] for row in table]
+    assert len({len(row) for row in (header, *rows)}) == 1
+    assert [row[3] for row in rows] == [f"`{graph.file}`" for graph in manifest.graphs]
+    assert header[4] == "ms at 16"
+    assert [row[4] for row in rows] == [f"{graph.latency[0].median_ms:.2f}" for graph in manifest.graphs]
+    assert "the cosine with the fp32 graph" in card
+    assert "dynbert 0.1.0" in card
+
+
+def test_card_names_the_products_that_stay_fp32(manifest):
+    assert "in fp32, because" not in write_card(manifest)
+    graphs = tuple(
+        msgspec.structs.replace(graph, fp32_products=("encoder.b", "encoder.a")) for graph in manifest.graphs
+    )
+    card = write_card(msgspec.structs.replace(manifest, graphs=graphs))
+    assert "INT8 graphs compute these in fp32, because answers" in card
+    assert "\n- `encoder.a`\n- `encoder.b`\n" in card
+
+
+def test_card_calls_the_full_profile_when_there_is_no_other(tmp_path):
+    manifest = make_bundle(tmp_path / "toy", profiles={FULL: None, ANYTIME: None}).manifest
+    assert 'profile="full"' in write_card(manifest)
