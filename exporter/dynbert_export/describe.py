@@ -65,7 +65,7 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     arrays = {f"input.{name}": array for name, array in first.items()}
     for variant, _, path in published_graphs(job, graphs):
         session = open_session(path, threads=1)
-        feed = graph_feed(session, first, variant.input_config)
+        feed = graph_feed(session, first, variant.input_config, always_keep_cls_token=job.config.always_keep_cls_token)
         arrays |= {f"input.{name}": array for name, array in feed.items()}
         names = [value.name for value in session.get_outputs()]
         arrays |= {f"{path.name}/{name}": output for name, output in zip(names, session.run(None, feed), strict=True)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, length_input
 from dynbert.manifest import FULL, Parity, Precision, Quality
 from dynbert.session import open_session
 from dynbert_export.agreement import Outputs, compared_part, measure_agreement
@@ -37,13 +37,14 @@ __all__ = [
 ]
 
 
-def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[str, Any]:
+def graph_feed(session: Any, feed: Feed, config: LengthConfig | None, *, always_keep_cls_token: bool) -> dict[str, Any]:
     """Return what a session takes of a feed, with lengths for an anytime graph.
 
     Args:
         session: An open graph.
         feed: int64 arrays, as from ``arrange_rows``.
         config: Length config of an anytime graph.
+        always_keep_cls_token: As the graph was traced.
 
     Returns:
         Input name -> array.
@@ -51,7 +52,9 @@ def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[st
     names = {value.name for value in session.get_inputs()}
     taken: dict[str, Any] = {name: array for name, array in feed.items() if name in names}
     if config is not None and LENGTH_INPUT in names:
-        taken[LENGTH_INPUT] = np.array(config.resolve(feed[INPUT_IDS].shape[-1]), dtype=np.int64)
+        taken[LENGTH_INPUT] = length_input(
+            config, feed[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token
+        )
     return taken
 
 
@@ -60,6 +63,7 @@ def run_graph(
     feeds: Sequence[Feed],
     *,
     config: LengthConfig | None = None,
+    always_keep_cls_token: bool,
     threads: int | None = None,
     keep: Callable[[Outputs, Feed], Outputs] | None = None,
 ) -> list[Outputs]:
@@ -69,6 +73,7 @@ def run_graph(
         path: The graph.
         feeds: int64 arrays, as from ``arrange_rows``.
         config: Length config of an anytime graph.
+        always_keep_cls_token: As the graph was traced.
         threads: Threads that compute; None for the usable cores.
         keep: Takes a feed's outputs before the next feed runs, and returns what is kept of them; None keeps all.
 
@@ -79,7 +84,8 @@ def run_graph(
     names = [value.name for value in session.get_outputs()]
     kept = []
     for feed in feeds:
-        outputs = dict(zip(names, session.run(None, graph_feed(session, feed, config)), strict=True))
+        taken = graph_feed(session, feed, config, always_keep_cls_token=always_keep_cls_token)
+        outputs = dict(zip(names, session.run(None, taken), strict=True))
         kept.append(keep(outputs, feed) if keep else outputs)
     return kept
 
@@ -141,6 +147,7 @@ def answer(job: Job, files: Mapping[str, Path]) -> References:
             files[variant.name],
             job.texts.evaluation,
             config=variant.input_config,
+            always_keep_cls_token=job.config.always_keep_cls_token,
             threads=job.config.threads,
             keep=keep,
         )

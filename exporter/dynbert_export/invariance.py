@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import INPUT_IDS
+from dynbert.inputs import INPUT_IDS, length_input
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Invariance
 from dynbert.session import open_session
@@ -161,8 +161,7 @@ class _Graph:
         taken = {value.name for value in self.session.get_inputs()}
         inputs = {name: array for name, array in feed.items() if name in taken}
         if self.lengths is not None:
-            counts = self.lengths.resolve(tokens, always_keep_cls_token=self.always_keep_cls_token)
-            inputs[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
+            inputs[LENGTH_INPUT] = length_input(self.lengths, tokens, always_keep_cls_token=self.always_keep_cls_token)
         arrays = dict(zip(names, self.session.run(None, inputs), strict=True))
         shown = {*self.scores, *self.scores.values()}
         return _Answer(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows, length_input
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Parity, Target
 from dynbert.session import open_session
@@ -190,7 +190,7 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
         Two configs; the second is a steep descent where nothing was asked for.
     """
     steep = tuple(1.0 - 0.75 * (layer + 1) / num_layers for layer in range(num_layers))
-    return LengthConfig((1.0,) * num_layers), (asked[-1] if asked else LengthConfig(steep))
+    return LengthConfig.everything(num_layers), (asked[-1] if asked else LengthConfig(steep))
 
 
 def check_parity(
@@ -227,8 +227,8 @@ def check_parity(
             for case in cases:
                 feed = dict(case)
                 if takes_lengths and config is not None:
-                    counts = config.resolve(case[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token)
-                    feed[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
+                    tokens = case[INPUT_IDS].shape[-1]
+                    feed[LENGTH_INPUT] = length_input(config, tokens, always_keep_cls_token=always_keep_cls_token)
                 outputs = dict(zip(names, session.run(None, feed), strict=True))
                 expected = reference.run(case, config)
                 rows = _equal_rows(path, outputs, expected, reference, case, config)

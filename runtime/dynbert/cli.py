@@ -226,7 +226,7 @@ def bench(bundle: Path, *, tokens: tuple[int, ...], threads: int, as_json: bool)
     too_long = [count for count in tokens if count > model.max_length]
     if too_long:
         raise InputError(f"--tokens must be at most {model.max_length}, the bundle's maximum, got {too_long[0]}.")
-    everything = LengthConfig((1.0,) * model.num_layers)
+    everything = LengthConfig.everything(model.num_layers)
     results = {
         graph.file: measure_latency(
             bundle / graph.file,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from dynbert.lengths import LengthConfig
     from dynbert.manifest import ModelInfo
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "arrange_rows",
     "check_inputs",
     "input_axes",
+    "length_input",
 ]
 
 INPUT_IDS = "input_ids"
@@ -65,6 +67,20 @@ def arrange_rows(rows: Mapping[str, NDArray[np.int64]], task: Task) -> dict[str,
     """
     further = (1,) * (len(input_axes(task)) - 2)
     return {name: array.reshape(*array.shape[:-1], *further, array.shape[-1]) for name, array in rows.items()}
+
+
+def length_input(config: LengthConfig, tokens: int, *, always_keep_cls_token: bool) -> NDArray[np.int64]:
+    """Return what an anytime graph takes as ``LENGTH_CONFIG``.
+
+    Args:
+        config: One length a layer.
+        tokens: In a row of the input, padding included.
+        always_keep_cls_token: As the graph was traced.
+
+    Returns:
+        Tokens kept after each layer, int64 ``[layers]``.
+    """
+    return np.array(config.resolve(tokens, always_keep_cls_token=always_keep_cls_token), np.int64)
 
 
 def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str, NDArray[np.int64]]:

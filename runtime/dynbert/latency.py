@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows, length_input
 from dynbert.manifest import Latency
 from dynbert.session import open_session
 
@@ -73,8 +73,7 @@ def measure_latency(
         rows = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
         feed = arrange_rows(rows, model.task)
         if config is not None:
-            counts = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
-            feed[LENGTH_CONFIG] = np.array(counts, dtype=np.int64)
+            feed[LENGTH_CONFIG] = length_input(config, tokens, always_keep_cls_token=model.always_keep_cls_token)
         seconds = _time_runs(session, {name: array for name, array in feed.items() if name in names})
         latencies.append(Latency(tokens=tokens, batch=1, threads=threads, median_ms=1e3 * statistics.median(seconds)))
     return tuple(latencies)

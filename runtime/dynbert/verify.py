@@ -14,7 +14,7 @@ import numpy as np
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows, length_input
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
 from dynbert.selection import GraphRequest, is_exact_on, select_graph
@@ -174,8 +174,7 @@ def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> It
         feed = dict(inputs)
         if config is not None:
             where += f", lengths {config}"
-            lengths = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
-            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
+            feed[LENGTH_CONFIG] = length_input(config, tokens, always_keep_cls_token=model.always_keep_cls_token)
         try:
             outputs = graph.run(feed)
         except BundleError as err:
@@ -199,7 +198,7 @@ def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
     """Return a config that drops nothing, and one that drops some tokens after every layer."""
     layers = model.num_layers
     shrinking = tuple(1.0 - 0.75 * (layer + 1) / layers for layer in range(layers))
-    return LengthConfig((1.0,) * layers), LengthConfig(shrinking)
+    return LengthConfig.everything(layers), LengthConfig(shrinking)
 
 
 def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:

@@ -309,6 +309,8 @@ def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path):
     frozen, anytime = bundle.run(feed, profile="tiny"), bundle.run(feed, length_config=(0.1, 0.05, 0.01))
     for name, array in frozen.items():
         np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)
+    with np.load(tmp_path / "out" / "probe.npz") as probe:  # 32 tokens; a CLS that stays would make it 4, 2, 2
+        assert probe["input.length_config"].tolist() == [4, 2, 1]
 
 
 def test_another_opset_works(checkpoints, tmp_path):
