@@ -11,7 +11,9 @@ import numpy as np
 
 from dynbert.cpu import cpu_name
 from dynbert.manifest import (
+    MINIMUM_RUNTIME,
     SCHEMA_VERSION,
+    Agreement,
     GraphEntry,
     Invariance,
     Latency,
@@ -22,6 +24,7 @@ from dynbert.manifest import (
     ProfileEntry,
     Quality,
     file_entry,
+    list_files,
 )
 from dynbert.session import open_session
 from dynbert_export.card import write_card
@@ -45,8 +48,6 @@ _PROBE_FILE = "probe.npz"
 _PROBE_TOKENS = 32
 _MAX_PROBE_BYTES = 1 << 20
 """Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
-_MINIMUM_RUNTIME = "0.1.0"
-"""First version that reads ``SCHEMA_VERSION``."""
 _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
 
 
@@ -85,6 +86,9 @@ class Findings:
     """What was measured, by the file of the graph."""
 
     parities: Mapping[Path, Parity]
+    """Of fp32 graphs."""
+    agreements: Mapping[Path, Agreement]
+    """Of INT8 graphs."""
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
     invariances: Mapping[Path, Invariance]
@@ -114,7 +118,8 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
                 file=entry.file,
                 sha256=entry.sha256,
                 bytes=entry.bytes,
-                parity=findings.parities[path],
+                parity=findings.parities.get(path),
+                agreement=findings.agreements.get(path),
                 quality=findings.qualities.get(path),
                 invariance=findings.invariances.get(path),
                 latency=findings.latencies[path],
@@ -123,7 +128,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
-        minimum_runtime=_MINIMUM_RUNTIME,
+        minimum_runtime=MINIMUM_RUNTIME,
         created_by={name: version(name) for name in _PRODUCERS},
         cpu=cpu_name(),
         model=describe_model(job),
@@ -137,8 +142,9 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
     )
     bundle = job.staging.bundle
     (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")
-    others = sorted(path for path in bundle.iterdir() if path.name not in {entry.file for entry in entries})
-    return msgspec.structs.replace(manifest, files=tuple(file_entry(path) for path in others))
+    graph_files = {bundle / entry.file for entry in entries}
+    others = tuple(file_entry(path, bundle) for path in list_files(bundle) if path not in graph_files)
+    return msgspec.structs.replace(manifest, files=others)
 
 
 def describe_model(job: Job) -> ModelInfo:

@@ -213,7 +213,7 @@ def check_parity(
         always_keep_cls_token: As the graph was traced.
 
     Returns:
-        What was measured; ``agreement`` is the share of rows with the same token selection.
+        What was measured.
 
     Raises:
         GateError: If an output differs by more, a selection differs where it was no near tie, or nothing could be
@@ -246,7 +246,7 @@ def check_parity(
         inputs=compared,
         near_ties=near_ties,
         max_abs_difference=largest,
-        agreement=compared / (compared + near_ties),
+        selection_agreement=compared / (compared + near_ties),
     )
 
 
