@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from dynbert.cpu import cpu_name
+from dynbert.inputs import add_lengths
 from dynbert.manifest import (
     MINIMUM_RUNTIME,
     SCHEMA_VERSION,
@@ -26,10 +26,10 @@ from dynbert.manifest import (
     file_entry,
     list_files,
 )
-from dynbert.session import open_session
+from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
+from dynbert.session import open_graph
 from dynbert_export.card import write_card
 from dynbert_export.checkpoint import save_tokenizer
-from dynbert_export.evaluate import graph_feed
 from dynbert_export.job import published_graphs
 from dynbert_export.tasks import HEADS
 
@@ -44,7 +44,6 @@ __all__ = ["Findings", "describe_bundle", "describe_model", "write_companions"]
 
 _CARD_FILE = "README.md"
 _CONFIG_FILE = "config.json"
-_PROBE_FILE = "probe.npz"
 _PROBE_TOKENS = 32
 _MAX_PROBE_BYTES = 1 << 20
 """Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
@@ -63,14 +62,12 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
     tokens = _count_probe_tokens(job.checkpoint)
     first = {name: array[:1, ..., :tokens] for name, array in job.texts.calibration[0].items()}
-    arrays = {f"input.{name}": array for name, array in first.items()}
+    arrays = {input_key(name): array for name, array in first.items()}
     for variant, _, path in published_graphs(job, graphs):
-        session = open_session(path, threads=1)
-        feed = graph_feed(session, first, variant.input_config, always_keep_cls_token=job.config.always_keep_cls_token)
-        arrays |= {f"input.{name}": array for name, array in feed.items()}
-        names = [value.name for value in session.get_outputs()]
-        arrays |= {f"{path.name}/{name}": output for name, output in zip(names, session.run(None, feed), strict=True)}
-    np.savez(bundle / _PROBE_FILE, **arrays)
+        graph = open_graph(path, threads=1)
+        feed = add_lengths(first, variant.input_config, always_keep_cls_token=job.config.always_keep_cls_token)
+        arrays |= record_run(graph, feed)
+    write_probe(bundle / PROBE_FILE, arrays)
 
 
 def _count_probe_tokens(checkpoint: Checkpoint) -> int:
@@ -138,7 +135,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         ),
         graphs=tuple(entries),
         files=(),
-        probe=Probe(file=_PROBE_FILE),
+        probe=Probe(file=PROBE_FILE),
     )
     bundle = job.staging.bundle
     (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")

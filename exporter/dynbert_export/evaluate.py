@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, length_input
+from dynbert.inputs import ATTENTION_MASK, add_lengths
 from dynbert.manifest import FULL, Agreement, Precision, Quality
-from dynbert.session import open_session
+from dynbert.session import open_graph
 from dynbert_export.agreement import Outputs, compared_part, measure_agreement
 from dynbert_export.errors import GateError
-from dynbert_export.graph.names import LENGTH_INPUT
 from dynbert_export.tasks import metric_name
 
 if TYPE_CHECKING:
@@ -30,32 +29,10 @@ __all__ = [
     "References",
     "answer",
     "check_answers",
-    "graph_feed",
     "judge",
     "largest_difference",
     "run_graph",
 ]
-
-
-def graph_feed(session: Any, feed: Feed, config: LengthConfig | None, *, always_keep_cls_token: bool) -> dict[str, Any]:
-    """Return what a session takes of a feed, with lengths for an anytime graph.
-
-    Args:
-        session: An open graph.
-        feed: int64 arrays, as from ``arrange_rows``.
-        config: Length config of an anytime graph.
-        always_keep_cls_token: As the graph was traced.
-
-    Returns:
-        Input name -> array.
-    """
-    names = {value.name for value in session.get_inputs()}
-    taken: dict[str, Any] = {name: array for name, array in feed.items() if name in names}
-    if config is not None and LENGTH_INPUT in names:
-        taken[LENGTH_INPUT] = length_input(
-            config, feed[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token
-        )
-    return taken
 
 
 def run_graph(
@@ -80,12 +57,10 @@ def run_graph(
     Returns:
         The outputs by name, one mapping a feed.
     """
-    session = open_session(path, threads=threads)
-    names = [value.name for value in session.get_outputs()]
+    graph = open_graph(path, threads=threads)
     kept = []
     for feed in feeds:
-        taken = graph_feed(session, feed, config, always_keep_cls_token=always_keep_cls_token)
-        outputs = dict(zip(names, session.run(None, taken), strict=True))
+        outputs = graph.run(add_lengths(feed, config, always_keep_cls_token=always_keep_cls_token))
         kept.append(keep(outputs, feed) if keep else outputs)
     return kept
 

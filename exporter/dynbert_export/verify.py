@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows, length_input
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Parity, Target
-from dynbert.session import open_session
+from dynbert.session import open_graph, open_session
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array, producer_of, trace_back
 from dynbert_export.graph.freeze import show_kept_positions
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import BertConfig, PreTrainedModel
 
     from dynbert.manifest import Task
+    from dynbert.session import Graph
     from dynbert_export.feeds import Feed
 
 __all__ = [
@@ -220,16 +221,10 @@ def check_parity(
             compared.
     """
     compared, near_ties, largest = 0, 0, 0.0
-    with _opened_with_positions(path) as session:
-        names = [value.name for value in session.get_outputs()]
-        takes_lengths = LENGTH_INPUT in {value.name for value in session.get_inputs()}
+    with _opened_with_positions(path) as graph:
         for config in lengths:
             for case in cases:
-                feed = dict(case)
-                if takes_lengths and config is not None:
-                    tokens = case[INPUT_IDS].shape[-1]
-                    feed[LENGTH_INPUT] = length_input(config, tokens, always_keep_cls_token=always_keep_cls_token)
-                outputs = dict(zip(names, session.run(None, feed), strict=True))
+                outputs = graph.run(add_lengths(case, config, always_keep_cls_token=always_keep_cls_token))
                 expected = reference.run(case, config)
                 rows = _equal_rows(path, outputs, expected, reference, case, config)
                 compared += len(rows)
@@ -341,10 +336,10 @@ class _opened_with_positions:  # noqa: N801 -- a context manager, used as a func
         self._copy = path.with_name(f"{path.stem}.verify.onnx")
         self._path = path
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Graph:
         ir.save(show_kept_positions(ir.load(self._path)), self._copy)
         try:
-            return open_session(self._copy)
+            return open_graph(self._copy)
         except BaseException:
             self._copy.unlink()
             raise
