@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dynbert
-from dynbert.errors import DynbertError, InputError
+from dynbert.command import report_problems
+from dynbert.errors import DynbertError
 from dynbert.lengths import LengthConfig
 from dynbert_bench.options import FULL_PLAN, QUICK_PLAN, Group
+from dynbert_export.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from dynbert_bench.run import Request
 
 __all__ = ["main"]
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
 
 _EXTRA = frozenset({"torch", "transformers", "optimum", "onnx", "rich", "pydantic", "openvino", "nncf", "matplotlib"})
 """Packages of the extra whose absence is the caller's to mend."""
@@ -65,18 +64,12 @@ def main(*, debug: bool, **options: Any) -> None:
 
     The machine should be quiet: a full run takes about half an hour, of which the first half only prepares.
     """
-    try:
-        with _packages_present():
-            failures = _run(**options)
-    except DynbertError as err:
-        if debug:
-            raise
-        click.echo(f"Error: {err}", err=True)
-        raise SystemExit(EXIT_USAGE if isinstance(err, InputError) else EXIT_FAILURE) from err
+    with report_problems(debug=debug), _packages_present():
+        failures = _run(**options)
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     if failures:
-        raise SystemExit(EXIT_FAILURE)
+        raise SystemExit(DynbertError.exit_code)
 
 
 @contextlib.contextmanager
@@ -87,7 +80,7 @@ def _packages_present() -> Iterator[None]:
     except ModuleNotFoundError as err:
         if err.name is None or err.name.split(".")[0] not in _EXTRA:
             raise
-        raise click.ClickException(
+        raise MissingPackageError(
             f"The benchmark's packages must be installed, got no {err.name}. Run: pip install 'dynbert[bench]'"
         ) from err
 

@@ -93,7 +93,7 @@ def count_macs(shape: Shape, tokens: int, lengths: LengthConfig | None) -> Macs:
     Returns:
         The counts.
     """
-    leaving = (tokens,) * shape.layers if lengths is None else lengths.resolve(tokens)
+    leaving = (tokens,) * shape.layers if lengths is None else lengths.resolve(tokens, always_keep_cls_token=True)
     entering = (tokens, *leaving[:-1])
     int8 = sum(
         4 * shape.hidden**2 * before + 2 * shape.hidden * shape.intermediate * after

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from dynbert.errors import InputError
+from dynbert_export.errors import ExportError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,11 +221,11 @@ def read_results(path: Path) -> Results:
         The results.
 
     Raises:
-        InputError: If it cannot be read, or follows another schema.
+        ExportError: If it cannot be read, or follows another schema.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Results)
     except OSError as err:
-        raise InputError(f"Results must be a readable file, got {path} ({err.strerror}).") from err
+        raise ExportError(f"Results must be a readable file, got {path} ({err.strerror}).") from err
     except msgspec.DecodeError as err:
-        raise InputError(f"{path} must hold results of schema {SCHEMA_VERSION}, got: {err}. Run it again.") from err
+        raise ExportError(f"{path} must hold results of schema {SCHEMA_VERSION}, got: {err}. Run it again.") from err

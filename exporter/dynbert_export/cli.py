@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dynbert
-from dynbert.errors import DynbertError, InputError
+from dynbert.command import report_problems
+from dynbert_export.errors import MissingPackageError
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from dynbert_export.options.recipe import ExportConfig
 
 __all__ = ["main"]
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
 
 _REQUIRED = "pydantic"
 """Part of the export extra only; the runtime alone does not have it."""
@@ -112,7 +110,7 @@ def main(
         overrides["profiles"] = list(profiles)
     if targets:
         overrides["target"] = list(targets)
-    with _reported_errors(debug=debug), _terminated_like_interrupted():
+    with report_problems(debug=debug), _terminated_like_interrupted():
         config = _read_config(recipe, overrides)
         _run(config, quiet=quiet)
 
@@ -124,7 +122,7 @@ def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
     except ModuleNotFoundError as err:
         if err.name != _REQUIRED:
             raise
-        raise click.ClickException(
+        raise MissingPackageError(
             "The exporter's packages must be installed, got the runtime alone. Run: pip install 'dynbert[export]'"
         ) from err
     from pathlib import Path
@@ -167,18 +165,6 @@ class _TerminalProgress:
     def note(self, message: str) -> None:
         """Print a note."""
         self._console.print(f"Note: {message}", style="yellow", markup=False)
-
-
-@contextlib.contextmanager
-def _reported_errors(*, debug: bool) -> Iterator[None]:
-    """Turn an expected error into a message and an exit code."""
-    try:
-        yield
-    except DynbertError as err:
-        if debug:
-            raise
-        click.echo(f"Error: {err}", err=True)
-        raise SystemExit(EXIT_USAGE if isinstance(err, InputError) else EXIT_FAILURE) from err
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The errors that the exporter raises on purpose; they extend the runtime's family.
 
-The command line tells two kinds apart: an ``InputError`` is the caller's option, recipe or length config (exit code
-2); every other ``DynbertError`` is something that was found on the way, such as a broken checkpoint (exit code 1).
+The command line tells two kinds apart by their ``exit_code``: an ``InputError`` is the caller's option, recipe or
+length config (2); every other ``DynbertError`` is something that was found on the way, such as a broken checkpoint, or
+one that lacks the head that was asked for (1).
 """
 
 from __future__ import annotations

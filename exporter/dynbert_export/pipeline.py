@@ -145,7 +145,7 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     with progress.stage("measure latency"):
         latencies = _measure(job, graphs)
     write_companions(job, graphs)
-    findings = Findings(parities | answers.parities, answers.qualities, latencies, invariances, fp32_products)
+    findings = Findings(parities, answers.agreements, answers.qualities, latencies, invariances, fp32_products)
     return describe_bundle(job, graphs, findings), latencies[graphs[FP32_SET][FULL]]
 
 

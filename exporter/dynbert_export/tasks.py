@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from dynbert.manifest import Task
 
-__all__ = ["ARCHITECTURES", "HEADS", "Axes", "Head", "Pairs", "find_task"]
+__all__ = ["ARCHITECTURES", "HEADS", "Axes", "Head", "Pairs", "find_task", "metric_name"]
 
 Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 """Name of an input or output -> number of a dimension that is free -> its name."""
@@ -141,6 +141,23 @@ HEADS: Mapping[Task, Head] = MappingProxyType(
 
 ARCHITECTURES = tuple(head.architecture for head in HEADS.values())
 """Class names of what can be exported."""
+
+
+_METRICS_OF_PROBLEMS = {"regression": "closeness"}
+"""Problem type of text classification -> what agreement is called there, where it is none of labels."""
+
+
+def metric_name(task: Task, problem_type: str | None) -> str:
+    """Return what tables and messages call the agreement of two graphs; its gate is always ``int8_min_METRIC``.
+
+    Args:
+        task: What the graphs compute.
+        problem_type: Of text classification.
+
+    Returns:
+        The head's own metric, or what it is called for numbers.
+    """
+    return _METRICS_OF_PROBLEMS.get(problem_type or "", HEADS[task].metric)
 
 
 def find_task(architecture: str | None) -> Task | None:

@@ -109,7 +109,7 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
         Two configs; the second is a steep descent where nothing was asked for.
     """
     steep = tuple(1.0 - 0.75 * (layer + 1) / num_layers for layer in range(num_layers))
-    return LengthConfig((1.0,) * num_layers), (asked[-1] if asked else LengthConfig(steep))
+    return LengthConfig.everything(num_layers), (asked[-1] if asked else LengthConfig(steep))
 
 
 def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Variant, ...]:

@@ -1,20 +1,20 @@
 """The ``dynbert`` command: what is in a bundle, what it answers, whether it works here.
 
 Commands parse, call the library and print. Exit codes: 0 done, 1 the bundle does not work, 2 a wrong option or
-input.
+input (``errors.py``).
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from dynbert.command import report_problems
 from dynbert.errors import DynbertError, InputError
 from dynbert.manifest import Precision
 from dynbert.tasks.fill_mask import DEFAULT_TOP_K
@@ -43,28 +43,14 @@ _ARGUMENT_OPTIONS = {
     "truncate": "--truncate",
 }
 """Which option gives which argument of a model's call, in the order of messages."""
-_EXIT_FAILURE = click.ClickException.exit_code
-
-
-class _BadInput(click.ClickException):
-    """An option or input that cannot be used: click's own exit code for that, without its usage line."""
-
-    exit_code = click.UsageError.exit_code
 
 
 class _Group(click.Group):
     """Turns our errors and warnings into lines for people; with ``--debug`` errors keep their traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
-            try:
-                return super().invoke(ctx)
-            except DynbertError as err:
-                if ctx.params["debug"]:
-                    raise
-                failure = _BadInput if isinstance(err, InputError) else click.ClickException
-                raise failure(str(err)) from err
+        with report_problems(debug=ctx.params["debug"]):
+            return super().invoke(ctx)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -240,7 +226,7 @@ def bench(bundle: Path, *, tokens: tuple[int, ...], threads: int, as_json: bool)
     too_long = [count for count in tokens if count > model.max_length]
     if too_long:
         raise InputError(f"--tokens must be at most {model.max_length}, the bundle's maximum, got {too_long[0]}.")
-    everything = LengthConfig((1.0,) * model.num_layers)
+    everything = LengthConfig.everything(model.num_layers)
     results = {
         graph.file: measure_latency(
             bundle / graph.file,
@@ -266,4 +252,4 @@ def verify(ctx: click.Context, bundle: Path, *, threads: int | None) -> None:
     checks = verify_bundle(bundle, threads=threads)
     click.echo(reports.verification_text(checks))
     if not all(check.is_passed for check in checks):
-        ctx.exit(_EXIT_FAILURE)
+        ctx.exit(DynbertError.exit_code)

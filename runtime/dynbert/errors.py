@@ -7,15 +7,23 @@ knows nothing of this module still catches what it expects.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = ["BundleError", "DynbertError", "InputError", "LengthConfigError", "ProfileError"]
 
 
 class DynbertError(Exception):
     """Base of every error that dynbert raises on purpose."""
 
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: here, that something was found not to work."""
+
 
 class InputError(DynbertError, ValueError):
     """What the caller passed cannot be used: a wrong value, shape, dtype or option."""
+
+    exit_code: ClassVar[int] = 2
+    """As click's own for a wrong option."""
 
 
 class LengthConfigError(InputError):

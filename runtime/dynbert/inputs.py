@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from dynbert.lengths import LengthConfig
     from dynbert.manifest import ModelInfo
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "INPUT_NAMES",
     "LENGTH_CONFIG",
     "TOKEN_TYPE_IDS",
+    "add_lengths",
     "arrange_rows",
     "check_inputs",
     "input_axes",
+    "length_input",
 ]
 
 INPUT_IDS = "input_ids"
@@ -65,6 +68,39 @@ def arrange_rows(rows: Mapping[str, NDArray[np.int64]], task: Task) -> dict[str,
     """
     further = (1,) * (len(input_axes(task)) - 2)
     return {name: array.reshape(*array.shape[:-1], *further, array.shape[-1]) for name, array in rows.items()}
+
+
+def length_input(config: LengthConfig, tokens: int, *, always_keep_cls_token: bool) -> NDArray[np.int64]:
+    """Return what an anytime graph takes as ``LENGTH_CONFIG``.
+
+    Args:
+        config: One length a layer.
+        tokens: In a row of the input, padding included.
+        always_keep_cls_token: As the graph was traced.
+
+    Returns:
+        Tokens kept after each layer, int64 ``[layers]``.
+    """
+    return np.array(config.resolve(tokens, always_keep_cls_token=always_keep_cls_token), np.int64)
+
+
+def add_lengths(
+    inputs: Mapping[str, NDArray[np.int64]], config: LengthConfig | None, *, always_keep_cls_token: bool
+) -> dict[str, NDArray[np.int64]]:
+    """Return inputs with the lengths that an anytime graph takes; a graph that takes none leaves them out.
+
+    Args:
+        inputs: int64 arrays in the shape that the task's graphs take; not changed.
+        config: One length a layer; None adds nothing.
+        always_keep_cls_token: As the graph was traced.
+
+    Returns:
+        The inputs.
+    """
+    if config is None:
+        return dict(inputs)
+    tokens = inputs[INPUT_IDS].shape[-1]
+    return {**inputs, LENGTH_CONFIG: length_input(config, tokens, always_keep_cls_token=always_keep_cls_token)}
 
 
 def check_inputs(inputs: Mapping[str, ArrayLike], model: ModelInfo) -> dict[str, NDArray[np.int64]]:

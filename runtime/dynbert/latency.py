@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
 from dynbert.manifest import Latency
-from dynbert.session import open_session
+from dynbert.session import open_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from dynbert.lengths import LengthConfig
     from dynbert.manifest import ModelInfo
+    from dynbert.session import Graph
 
 __all__ = ["latency_lengths", "measure_latency"]
 
@@ -61,32 +64,28 @@ def measure_latency(
         The median for each length, in milliseconds.
 
     Raises:
-        BundleError: If the graph cannot be opened.
+        BundleError: If the graph cannot be opened or run.
         InputError: If the process shares a pool of another size than ``threads``.
     """
-    session = open_session(path, threads=threads)
-    names = {value.name for value in session.get_inputs()}
+    graph = open_graph(path, threads=threads)
     generator = np.random.default_rng(0)
     latencies = []
     for tokens in lengths:
         ids = generator.integers(0, model.vocab_size, (1, tokens), dtype=np.int64)
         rows = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
-        feed = arrange_rows(rows, model.task)
-        if config is not None:
-            counts = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
-            feed[LENGTH_CONFIG] = np.array(counts, dtype=np.int64)
-        seconds = _time_runs(session, {name: array for name, array in feed.items() if name in names})
+        feed = add_lengths(arrange_rows(rows, model.task), config, always_keep_cls_token=model.always_keep_cls_token)
+        seconds = _time_runs(graph, graph.select(feed))
         latencies.append(Latency(tokens=tokens, batch=1, threads=threads, median_ms=1e3 * statistics.median(seconds)))
     return tuple(latencies)
 
 
-def _time_runs(session: Any, feed: Mapping[str, Any]) -> list[float]:
+def _time_runs(graph: Graph, feed: Mapping[str, NDArray[np.int64]]) -> list[float]:
     """Return the seconds of each counted run."""
     for _ in range(_WARM_UP_RUNS):
-        session.run(None, feed)
+        graph.run(feed)
     seconds: list[float] = []
     while len(seconds) < _MIN_RUNS or (sum(seconds) < _SECONDS and len(seconds) < _MAX_RUNS):
         start = time.perf_counter()
-        session.run(None, feed)
+        graph.run(feed)
         seconds.append(time.perf_counter() - start)
     return seconds

@@ -45,7 +45,7 @@ def minimum_fraction_tokens(sequence_length: int, *, always_keep_cls_token: bool
     return min(2 if always_keep_cls_token else 1, sequence_length)
 
 
-def resolve_fraction(fraction: float, sequence_length: int, *, always_keep_cls_token: bool = True) -> int:
+def resolve_fraction(fraction: float, sequence_length: int, *, always_keep_cls_token: bool) -> int:
     """Return the tokens that a fraction of a length stands for: rounded up, and never below the minimum.
 
     Args:
@@ -140,6 +140,18 @@ class LengthConfig:
             ) from err
         return cls(items)
 
+    @classmethod
+    def everything(cls, num_layers: int) -> LengthConfig:
+        """Return the config that drops nothing.
+
+        Args:
+            num_layers: Hidden layers of the model.
+
+        Returns:
+            The fraction 1 for every layer.
+        """
+        return cls((1.0,) * num_layers)
+
     @property
     def is_fractional(self) -> bool:
         """Whether the entries are fractions of the input's length."""
@@ -174,7 +186,7 @@ class LengthConfig:
                 "Lower the length, or raise the maximum length where the model allows it."
             )
 
-    def resolve(self, sequence_length: int, *, always_keep_cls_token: bool = True) -> tuple[int, ...]:
+    def resolve(self, sequence_length: int, *, always_keep_cls_token: bool) -> tuple[int, ...]:
         """Return the tokens kept after each layer for an input of this length.
 
         Args:

@@ -9,11 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError, InputError
-from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
+from dynbert.inputs import add_lengths, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
 from dynbert.selection import explain_choice, make_request, parse_precision, profile_names, select_graph
@@ -26,6 +24,7 @@ from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
@@ -159,11 +158,8 @@ class DynamicBert:
         request = make_request(self._manifest, profile=profile, length_config=length_config)
         entry = select_graph(self._manifest, request, precision=self._precision, machine=int8_target())
         feed = check_inputs(inputs, self._manifest.model)
-        if request.length_config is not None:
-            keep_cls = self._manifest.model.always_keep_cls_token
-            lengths = request.length_config.resolve(feed[INPUT_IDS].shape[-1], always_keep_cls_token=keep_cls)
-            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
-        return self._open(entry).run(feed)
+        keep_cls = self._manifest.model.always_keep_cls_token
+        return self._open(entry).run(add_lengths(feed, request.length_config, always_keep_cls_token=keep_cls))
 
     def __call__(  # noqa: PLR0913 - the options of eight tasks; all but the first by keyword
         self,

@@ -12,7 +12,7 @@ import msgspec
 
 from dynbert.cpu import cpu_name, int8_target, usable_cores
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME
+from dynbert.manifest import ANYTIME, manifest_record
 from dynbert.selection import is_exact_on, select_graphs
 from dynbert.tables import format_table
 
@@ -41,7 +41,7 @@ def info_record(manifest: Manifest) -> dict[str, Any]:
         ``manifest``, ``machine``, and ``would_use``: profile's name -> file.
     """
     used = {name: graph.file for name, graph in select_graphs(manifest, machine=int8_target()).items()}
-    return {"machine": _machine(), "would_use": used, "manifest": msgspec.to_builtins(manifest)}
+    return {"machine": _machine(), "would_use": used, "manifest": manifest_record(manifest)}
 
 
 def info_text(manifest: Manifest) -> str:

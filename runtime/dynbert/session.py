@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Graph", "GraphCache", "check_threads", "open_graph", "open_session", "share_threads"]
@@ -117,6 +116,8 @@ def open_session(path: Path, *, threads: int | None = None, optimized_model: Pat
 
     try:
         session = _create(path, threads, optimized_model)
+    except InputError:  # a ValueError too
+        raise
     except _onnxruntime_errors() as err:
         raise BundleError(
             f"{path} must be a graph that onnxruntime {onnxruntime.__version__} can load, got: {err}. "
@@ -170,7 +171,7 @@ def _create_with(path: Path, own_threads: int | None, optimized_model: Path | No
 
 @dataclass(frozen=True)
 class Graph:
-    """An open graph."""
+    """An open graph: the one way to run one."""
 
     path: Path
     session: Any
@@ -178,7 +179,18 @@ class Graph:
     """Names that the graph declares; an input that a graph does not use is not among them."""
     outputs: tuple[str, ...]
 
-    def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+    def select(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the inputs that the graph declares.
+
+        Args:
+            inputs: Arrays by name.
+
+        Returns:
+            Those of them that it takes.
+        """
+        return {name: array for name, array in inputs.items() if name in self.inputs}
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run the graph; safe from several threads at once.
 
         Args:
@@ -190,21 +202,21 @@ class Graph:
         Raises:
             BundleError: If onnxruntime fails.
         """
-        feed = {name: array for name, array in inputs.items() if name in self.inputs}
-        failures: tuple[type[Exception], ...] = (*_onnxruntime_errors(), ValueError)  # the last: an input is missing
+        feed = self.select(inputs)
         try:
             return dict(zip(self.outputs, self.session.run(None, feed), strict=True))
-        except failures as err:
+        except _onnxruntime_errors() as err:
             shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in feed.items())
             raise BundleError(f"{self.path} must run on {shapes}, got: {err}. Try dynbert verify.") from err
 
 
-def open_graph(path: Path, *, threads: int | None = None) -> Graph:
+def open_graph(path: Path, *, threads: int | None = None, any_inputs: bool = False) -> Graph:
     """Open a graph and check that its inputs are ours.
 
     Args:
         path: The ``.onnx`` file.
         threads: As for ``open_session``.
+        any_inputs: Whether it may have other inputs: a graph that is no bundle's.
 
     Returns:
         The open graph.
@@ -214,12 +226,16 @@ def open_graph(path: Path, *, threads: int | None = None) -> Graph:
         InputError: As for ``open_session``.
     """
     session = open_session(path, threads=threads)
-    inputs = frozenset(item.name for item in session.get_inputs())
+    try:
+        inputs = frozenset(item.name for item in session.get_inputs())
+        outputs = tuple(item.name for item in session.get_outputs())
+    except UnicodeDecodeError as err:
+        raise BundleError(f"{path} must have names in UTF-8, got: {err}. Export the bundle again.") from err
     known = (*INPUT_NAMES, LENGTH_CONFIG)
     unknown = sorted(inputs.difference(known))
-    if unknown:
+    if unknown and not any_inputs:
         raise BundleError(f"{path} must have inputs among {', '.join(known)}, got {', '.join(unknown)}.")
-    return Graph(path, session, inputs, tuple(item.name for item in session.get_outputs()))
+    return Graph(path, session, inputs, outputs)
 
 
 class GraphCache:
@@ -268,9 +284,13 @@ def _check_number(threads: int | None) -> None:
 
 @lru_cache(maxsize=1)
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """Return what onnxruntime raises: exceptions of its own, without a common base, and a builtin one."""
+    """Return what onnxruntime raises: exceptions of its own, without a common base, and builtin ones.
+
+    The builtin ones are what its Python binding makes of C++'s; a ValueError is also a missing input, or a message with
+    names that are no UTF-8.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     members = vars(state).values()
     own = [item for item in members if isinstance(item, type) and issubclass(item, Exception)]
-    return (*own, RuntimeError)
+    return (*own, RuntimeError, ValueError, IndexError, OverflowError, MemoryError)

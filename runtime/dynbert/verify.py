@@ -6,7 +6,6 @@ every graph open, run, and give the outputs that it gave at home?
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,10 @@ import numpy as np
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, add_lengths, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
+from dynbert.probe import input_key, output_key, read_probe
 from dynbert.selection import GraphRequest, is_exact_on, select_graph
 from dynbert.session import check_threads, open_graph
 from dynbert.tasks.registry import task_spec
@@ -124,13 +124,9 @@ def _read_probe(bundle: Path, manifest: Manifest) -> tuple[Check, dict[str, NDAr
         return Check(MANIFEST_FILE, "probe", note="the bundle has none"), None
     file = manifest.probe.file
     try:
-        # A .npy file of the same name would come back as an array; only an archive has arrays by name.
-        if not zipfile.is_zipfile(bundle / file):
-            return Check(file, "reads", ("The probe must be a .npz archive, got another kind of file.",)), None
-        with np.load(bundle / file, allow_pickle=False) as archive:
-            return Check(file, "reads"), {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
-        return Check(file, "reads", (f"The probe must be a .npz archive of plain arrays, got: {err}.",)), None
+        return Check(file, "reads"), read_probe(bundle / file)
+    except BundleError as err:
+        return Check(file, "reads", (str(err),)), None
 
 
 def _graph_checks(
@@ -171,13 +167,10 @@ def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> It
     inputs = _random_inputs(model, batch, tokens)
     for config in _length_configs(model) if LENGTH_CONFIG in graph.inputs else [None]:
         where = f"batch {batch}, {tokens} tokens"
-        feed = dict(inputs)
         if config is not None:
             where += f", lengths {config}"
-            lengths = config.resolve(tokens, always_keep_cls_token=model.always_keep_cls_token)
-            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
         try:
-            outputs = graph.run(feed)
+            outputs = graph.run(add_lengths(inputs, config, always_keep_cls_token=model.always_keep_cls_token))
         except BundleError as err:
             yield f"{where}: {err}"
             continue
@@ -199,7 +192,7 @@ def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
     """Return a config that drops nothing, and one that drops some tokens after every layer."""
     layers = model.num_layers
     shrinking = tuple(1.0 - 0.75 * (layer + 1) / layers for layer in range(layers))
-    return LengthConfig((1.0,) * layers), LengthConfig(shrinking)
+    return LengthConfig.everything(layers), LengthConfig(shrinking)
 
 
 def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:
@@ -219,18 +212,19 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
 
 
 def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[Any]]) -> Check:
-    wanted = [f"input.{name}" for name in sorted(graph.inputs)] + [f"{entry.file}/{name}" for name in graph.outputs]
+    wanted = [input_key(name) for name in sorted(graph.inputs)]
+    wanted += [output_key(entry.file, name) for name in graph.outputs]
     missing = [key for key in wanted if key not in probe]
     if missing:
         return Check(entry.file, "probe", (f"The probe must have {', '.join(missing)}, got no such arrays.",))
     try:
-        outputs = graph.run({name: probe[f"input.{name}"] for name in graph.inputs})
+        outputs = graph.run({name: probe[input_key(name)] for name in graph.inputs})
     except BundleError as err:
         return Check(entry.file, "probe", (str(err),))
-    mask = probe.get(f"input.{ATTENTION_MASK}")
+    mask = probe.get(input_key(ATTENTION_MASK))
     failures, notes = [], []
     for name in graph.outputs:
-        expected = probe[f"{entry.file}/{name}"]
+        expected = probe[output_key(entry.file, name)]
         if expected.shape != outputs[name].shape:
             failures.append(
                 f"{name} must have the probe's shape {list(expected.shape)}, got {list(outputs[name].shape)}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from dynbert.errors import InputError
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.report import times_table, write_markdown
 from dynbert_bench.results import Trial, Verdict, read_results, write_results
 from dynbert_bench.run import _note_shares
 from dynbert_bench.targets import TARGETS
+from dynbert_export.errors import ExportError
 from tests.bench.results_helper import TC, make_results, make_row
 
 
@@ -79,7 +79,7 @@ def test_results_survive_their_file(tmp_path):
 
 def test_results_of_another_schema_are_refused(tmp_path):
     (tmp_path / "results.json").write_text('{"schema_version": 1, "surprise": true}', encoding="utf-8")
-    with pytest.raises(InputError, match="must hold results of schema 1"):
+    with pytest.raises(ExportError, match="must hold results of schema 1"):
         read_results(tmp_path / "results.json")
 
 

@@ -236,7 +236,7 @@ def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task
     assert progress.notes[-1].endswith(f"more than the gate allows: {', '.join(names)}.")
     for graph in result.manifest.graphs:
         assert graph.fp32_products == names
-        assert graph.parity.agreement >= 0.9
+        assert graph.agreement.value >= 0.9
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"- `{name}`" in card for name in names)
 

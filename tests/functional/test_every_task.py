@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from dynbert.inputs import length_input
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Task
 from tests.helpers.checkpoints import make_checkpoint
@@ -72,7 +73,7 @@ def _check_dropping_graphs(bundle, task, tokens, profiles):
     feed = _make_feed(task, 2, tokens)
     for precision in ("fp32", "int8"):
         for name, lengths in profiles.items():
-            counts = np.array(LengthConfig(lengths).resolve(tokens), dtype=np.int64)
+            counts = length_input(LengthConfig(lengths), tokens, always_keep_cls_token=True)
             frozen = _run(bundle / f"{name}.{precision}.onnx", feed)
             anytime = _run(bundle / f"{ANYTIME}.{precision}.onnx", {**feed, "length_config": counts})
             assert set(frozen) == set(anytime)

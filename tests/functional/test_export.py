@@ -61,8 +61,8 @@ def test_manifest_says_what_was_found(bundles, task):
             assert graph.parity.near_ties == 0
             assert 0 < graph.parity.max_abs_difference < 1e-4
         else:
-            assert graph.parity.max_abs_difference > 1e-3
-            assert 0.9 < graph.parity.agreement <= 1.001
+            assert graph.agreement.max_abs_difference > 1e-3
+            assert 0.9 < graph.agreement.value <= 1.001
     full = next(g for g in manifest.graphs if g.profile == FULL and g.precision is Precision.FP32)
     assert full.quality.value == pytest.approx(1)
 
@@ -309,6 +309,8 @@ def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path):
     frozen, anytime = bundle.run(feed, profile="tiny"), bundle.run(feed, length_config=(0.1, 0.05, 0.01))
     for name, array in frozen.items():
         np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)
+    with np.load(tmp_path / "out" / "probe.npz") as probe:  # 32 tokens; a CLS that stays would make it 4, 2, 2
+        assert probe["input.length_config"].tolist() == [4, 2, 1]
 
 
 def test_another_opset_works(checkpoints, tmp_path):
@@ -360,7 +362,8 @@ def test_export_recovers_from_a_missed_gate_and_says_so(checkpoints, tmp_path):
     result = run_export("--recipe", recipe, "--model", model, "-o", out, "--target", "avx2", "--precision", "both")
     manifest = read_manifest(out)
     for graph in manifest.graphs:
-        assert graph.parity.agreement >= 0.9999
+        measured = graph.parity.selection_agreement if graph.parity else graph.agreement.value
+        assert measured >= 0.9999
         assert bool(graph.fp32_products) == (graph.precision is Precision.INT8)
     names = next(graph.fp32_products for graph in manifest.graphs if graph.fp32_products)
     assert 0 < len(names) < 18

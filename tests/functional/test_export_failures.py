@@ -126,7 +126,7 @@ def test_wrong_length_config_is_refused(model, tmp_path, configs, messages):
         (["--seed", "x"], 2, "'x' is not a valid integer"),
         (["--calibration-samples", "0"], 2, "calibration_samples must be at least 1, got 0"),
         (["--precision", "both", "--quantize", "none"], 2, "precision must be fp32 where quantize is none"),
-        (["--revision", "main"], 1, "A revision must go with a hub id"),
+        (["--revision", "main"], 2, "A revision must go with a hub id"),
         (["--no-such-option"], 2, "No such option"),
     ],
 )
@@ -182,6 +182,7 @@ def test_unreadable_recipe_is_refused(model, tmp_path, monkeypatch, recipe):
         ("broken.json", b"{", "broken.json"),
         ("table.xlsx", b"PK", "table.xlsx"),
         ("missing.txt", None, "missing.txt"),
+        ("invisible.txt", "\u200b\n".encode(), "Samples must have tokens, got none from the tokenizer."),
     ],
 )
 def test_unusable_calibration_file_is_refused(model, tmp_path, monkeypatch, name, content, message):

@@ -17,6 +17,9 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from dynbert.manifest import (
     ANYTIME,
     FULL,
+    MINIMUM_RUNTIME,
+    SCHEMA_VERSION,
+    Agreement,
     GraphEntry,
     Latency,
     Manifest,
@@ -31,6 +34,7 @@ from dynbert.manifest import (
     Target,
     Task,
     file_entry,
+    list_files,
     write_manifest,
 )
 
@@ -105,6 +109,8 @@ _LABELS = {Task.TEXT_CLASSIFICATION: LABELS, Task.TOKEN_CLASSIFICATION: ENTITY_L
 _PER_TOKEN = {Task.FEATURE_EXTRACTION, Task.TOKEN_CLASSIFICATION, Task.FILL_MASK}
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _TYPE_STEP = 0.25
+_PARITY = Parity(inputs=4, near_ties=0, max_abs_difference=1e-6, selection_agreement=1.0)
+_AGREEMENT = Agreement(inputs=4, max_abs_difference=1e-2, metric="cosine", value=0.9976)
 
 
 @dataclass(frozen=True)
@@ -314,13 +320,14 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
                     file=entry.file,
                     sha256=entry.sha256,
                     bytes=entry.bytes,
-                    parity=Parity(inputs=4, near_ties=0, max_abs_difference=1e-6, agreement=1.0),
+                    parity=_PARITY if precision is Precision.FP32 else None,
+                    agreement=_AGREEMENT if precision is Precision.INT8 else None,
                     quality=Quality(metric="cosine", value=0.9976, data="toy texts", samples=4),
                     latency=(Latency(tokens=16, batch=1, threads=1, median_ms=1.25),),
                 )
             )
-    names = {graph.file for graph in graphs} | {"manifest.json"}
-    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+    names = {graph.file for graph in graphs}
+    others = [file_entry(path, folder) for path in list_files(folder) if path.name not in names]
     model = ModelInfo(
         id="toy/bert",
         task=spec.task,
@@ -338,15 +345,15 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
         mask_token_id=MASK_ID if spec.task in {Task.FILL_MASK, Task.PRETRAINING} else None,
     )
     return Manifest(
-        schema_version=1,
-        minimum_runtime="0.1.0",
+        schema_version=SCHEMA_VERSION,
+        minimum_runtime=MINIMUM_RUNTIME,
         created_by={"dynbert": "0.1.0"},
         cpu="Toy CPU",
         model=model,
         profiles=tuple(profiles),
         graphs=tuple(graphs),
-        files=tuple(file_entry(folder / name) for name in others),
-        probe=Probe(file="probe.npz") if "probe.npz" in others else None,
+        files=tuple(others),
+        probe=Probe(file="probe.npz") if (folder / "probe.npz").exists() else None,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
-from dynbert.inputs import arrange_rows
+from dynbert.inputs import arrange_rows, length_input
 from dynbert.lengths import LengthConfig
 from dynbert_export.checkpoint.load import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
@@ -132,11 +132,9 @@ def make_feed(batch: int, tokens: int, *, vocab_size: int = 200, seed: int = 0) 
 
 def with_lengths(feed: Mapping[str, np.ndarray], lengths: LengthConfig | None, spec: GraphSpec) -> dict[str, Any]:
     """Return the feed of an anytime graph."""
+    config = LengthConfig.everything(spec.num_layers) if lengths is None else lengths
     tokens = feed["input_ids"].shape[-1]
-    counts = (tokens,) * spec.num_layers
-    if lengths is not None:
-        counts = lengths.resolve(tokens, always_keep_cls_token=spec.always_keep_cls_token)
-    return {**feed, LENGTH_INPUT: np.array(counts, dtype=np.int64)}
+    return {**feed, LENGTH_INPUT: length_input(config, tokens, always_keep_cls_token=spec.always_keep_cls_token)}
 
 
 def run_graph_in_memory(

@@ -15,7 +15,7 @@ import dynbert
 from dynbert import cli
 from dynbert.manifest import FULL, Target, Task
 from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
-from tests.runtime.test_manifest import damage_changed, damage_missing
+from tests.helpers.damage import damage_changed, damage_missing
 
 
 def invoke(*arguments, stdin=None):

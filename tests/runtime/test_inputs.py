@@ -7,7 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from dynbert.errors import InputError
-from dynbert.inputs import arrange_rows, check_inputs
+from dynbert.inputs import arrange_rows, check_inputs, length_input
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 
 IDS = [[2, 5, 3], [2, 3, 0]]
@@ -110,6 +111,21 @@ def test_check_inputs_takes_examples_of_choices_when_the_task_has_them(choice_mo
 def test_check_inputs_names_the_shape_when_the_task_has_choices(choice_model, inputs, message):
     with pytest.raises(InputError, match=message):
         check_inputs(inputs, choice_model)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens", "keep_cls", "expected"),
+    [
+        ((9, 4), 16, True, [9, 4]),
+        ((9, 4), 5, True, [5, 4]),
+        ((0.5, 0.01), 10, True, [5, 2]),
+        ((0.5, 0.01), 10, False, [5, 1]),
+        ((0.5, 0.01), 1, True, [1, 1]),
+    ],
+)
+def test_length_input_is_the_config_resolved_against_the_input(lengths, tokens, keep_cls, expected):
+    array = length_input(LengthConfig(lengths), tokens, always_keep_cls_token=keep_cls)
+    assert (array.dtype, array.tolist()) == (np.int64, expected)
 
 
 @pytest.mark.parametrize("task", list(Task))

@@ -149,12 +149,18 @@ def test_resolve_equals_exact_arithmetic_when_fractional(lengths, tokens, keep_c
     assert resolved == tuple(max(count, least) for count in exact)
 
 
-@given(st.one_of(COUNTS, FRACTIONS), st.integers(1, 512))
-def test_resolve_never_increases_and_stays_within_the_input(lengths, tokens):
-    resolved = LengthConfig.of(lengths).resolve(tokens)
+@given(st.one_of(COUNTS, FRACTIONS), st.integers(1, 512), st.booleans())
+def test_resolve_never_increases_and_stays_within_the_input(lengths, tokens, keep_cls):
+    resolved = LengthConfig.of(lengths).resolve(tokens, always_keep_cls_token=keep_cls)
     assert len(resolved) == len(lengths)
     assert list(resolved) == sorted(resolved, reverse=True)
     assert 1 <= resolved[-1] <= resolved[0] <= tokens
+
+
+def test_everything_drops_nothing():
+    config = LengthConfig.everything(3)
+    for tokens in (1, 2, 512):
+        assert config.resolve(tokens, always_keep_cls_token=False) == (tokens,) * 3
 
 
 @given(st.one_of(COUNTS, FRACTIONS))

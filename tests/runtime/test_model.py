@@ -14,7 +14,7 @@ from dynbert.errors import BundleError, InputError, LengthConfigError, ProfileEr
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL, Precision, Target, Task
 from tests.helpers.bundles import make_bundle, rewrite_manifest
-from tests.runtime.test_manifest import (
+from tests.helpers.damage import (
     damage_changed,
     damage_linked,
     damage_missing,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dynbert.errors import InputError, LengthConfigError, ProfileError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import (
+    Agreement,
     GraphEntry,
     Manifest,
     ModelInfo,
@@ -32,19 +33,27 @@ from dynbert.selection import (
 )
 
 INT8, FP32 = Precision.INT8, Precision.FP32
+PARITY = Parity(inputs=1, near_ties=0, max_abs_difference=0.0, selection_agreement=1.0)
+AGREEMENT = Agreement(inputs=1, max_abs_difference=0.0, metric="cosine", value=1.0)
 
 
 def graph(profile, precision, target=None):
     name = f"{profile}.{precision.value}{f'-{target.value}' if target else ''}.onnx"
-    parity = Parity(inputs=1, near_ties=0, max_abs_difference=0.0, agreement=1.0)
     return GraphEntry(
-        profile=profile, precision=precision, target=target, file=name, sha256="0" * 64, bytes=1, parity=parity
+        profile=profile,
+        precision=precision,
+        target=target,
+        file=name,
+        sha256="0" * 64,
+        bytes=1,
+        parity=PARITY if precision is FP32 else None,
+        agreement=AGREEMENT if precision is INT8 else None,
     )
 
 
 def manifest(*graphs, profiles=("full", "fast", "anytime")):
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         minimum_runtime="0",
         created_by={},
         cpu="",
@@ -225,7 +234,7 @@ def test_parse_precision_names_the_vocabulary_when_unknown():
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["full", "fast"]), st.sampled_from([*Target, None])), min_size=1),
+    st.lists(st.tuples(st.sampled_from(["full", "fast"]), st.sampled_from([*Target, None])), min_size=1, unique=True),
     st.sampled_from(["full", "fast"]),
     st.sampled_from([*Target, None]),
 )

@@ -202,6 +202,28 @@ def test_graph_is_fed_only_what_it_declares(tmp_path):
     )
 
 
+def test_graph_selects_what_it_declares(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", inputs=("input_ids",), has_probe=False)
+    graph = open_graph(bundle.folder / "anytime.fp32.onnx")
+    arrays = {name: np.ones(2) for name in ("input_ids", "length_config", "attention_mask")}
+    assert list(graph.select(arrays)) == ["input_ids", "length_config"]
+
+
+def test_open_graph_takes_any_inputs_of_a_graph_that_is_no_bundle_s(tmp_path):
+    residual_graph(tmp_path / "trial.onnx")
+    graph = open_graph(tmp_path / "trial.onnx", any_inputs=True)
+    x = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
+    np.testing.assert_allclose(graph.run({"x": x, "y": x})["z"].std(), 1.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["input_ids", "last_hidden_state"])
+def test_open_graph_refuses_names_that_are_no_text(tmp_path, name):
+    path = make_bundle(tmp_path / "bundle", has_probe=False).folder / "full.fp32.onnx"
+    path.write_bytes(path.read_bytes().replace(name.encode(), name[:-1].encode() + b"\xff"))
+    with pytest.raises(BundleError, match=r"full.fp32.onnx must have names in UTF-8, got: 'utf-8' codec can't decode"):
+        open_graph(path)
+
+
 def test_open_graph_refuses_inputs_that_nobody_can_feed(tmp_path):
     residual_graph(tmp_path / "full.fp32.onnx")
     with pytest.raises(BundleError, match=r"must have inputs among input_ids, .*, got x, y"):

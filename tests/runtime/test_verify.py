@@ -12,7 +12,7 @@ from dynbert import verify
 from dynbert.manifest import FULL, Precision, Target, Task
 from dynbert.verify import verify_bundle
 from tests.helpers.bundles import make_bundle, rewrite_manifest
-from tests.runtime.test_manifest import damage_changed, damage_missing, damage_truncated
+from tests.helpers.damage import damage_changed, damage_missing, damage_truncated
 
 
 def failures(checks):
@@ -175,7 +175,8 @@ def test_verify_forgives_saturation_when_the_machine_has_another_int8_graph(tmp_
     bundle = make_bundle(tmp_path / "bundle", target=Target.VNNI, profiles={FULL: None})
     edit_graph(bundle, "full.int8.onnx", scale=-1.0)
     graphs = rewrite_manifest(bundle).manifest.graphs
-    second = msgspec.structs.replace(graphs[1], precision=Precision.INT8, target=Target.AVX2)
+    measured = {"parity": None, "agreement": graphs[0].agreement}
+    second = msgspec.structs.replace(graphs[1], precision=Precision.INT8, target=Target.AVX2, **measured)
     rewrite_manifest(bundle, graphs=(graphs[0], second))
     monkeypatch.setattr(verify, "int8_target", lambda: machine)
     checks = verify_bundle(bundle.folder)

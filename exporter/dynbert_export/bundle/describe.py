@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from dynbert.cpu import cpu_name
+from dynbert.inputs import add_lengths
 from dynbert.manifest import (
+    MINIMUM_RUNTIME,
     SCHEMA_VERSION,
+    Agreement,
     GraphEntry,
     Invariance,
     Latency,
@@ -22,10 +24,11 @@ from dynbert.manifest import (
     ProfileEntry,
     Quality,
     file_entry,
+    list_files,
 )
-from dynbert.session import open_session
+from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
+from dynbert.session import open_graph
 from dynbert_export.checkpoint.load import save_tokenizer
-from dynbert_export.evaluation.running import graph_feed
 from dynbert_export.job import published_graphs
 from dynbert_export.report.card import write_card
 from dynbert_export.tasks import HEADS
@@ -41,12 +44,9 @@ __all__ = ["Findings", "describe_bundle", "describe_model", "write_companions"]
 
 _CARD_FILE = "README.md"
 _CONFIG_FILE = "config.json"
-_PROBE_FILE = "probe.npz"
 _PROBE_TOKENS = 32
 _MAX_PROBE_BYTES = 1 << 20
 """Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
-_MINIMUM_RUNTIME = "0.1.0"
-"""First version that reads ``SCHEMA_VERSION``."""
 _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
 
 
@@ -62,14 +62,12 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
     tokens = _count_probe_tokens(job.checkpoint)
     first = {name: array[:1, ..., :tokens] for name, array in job.texts.calibration[0].items()}
-    arrays = {f"input.{name}": array for name, array in first.items()}
+    arrays = {input_key(name): array for name, array in first.items()}
     for variant, _, path in published_graphs(job, graphs):
-        session = open_session(path, threads=1)
-        feed = graph_feed(session, first, variant.input_config)
-        arrays |= {f"input.{name}": array for name, array in feed.items()}
-        names = [value.name for value in session.get_outputs()]
-        arrays |= {f"{path.name}/{name}": output for name, output in zip(names, session.run(None, feed), strict=True)}
-    np.savez(bundle / _PROBE_FILE, **arrays)
+        graph = open_graph(path, threads=1)
+        feed = add_lengths(first, variant.input_config, always_keep_cls_token=job.config.always_keep_cls_token)
+        arrays |= record_run(graph, feed)
+    write_probe(bundle / PROBE_FILE, arrays)
 
 
 def _count_probe_tokens(checkpoint: Checkpoint) -> int:
@@ -85,6 +83,9 @@ class Findings:
     """What was measured, by the file of the graph."""
 
     parities: Mapping[Path, Parity]
+    """Of fp32 graphs."""
+    agreements: Mapping[Path, Agreement]
+    """Of INT8 graphs."""
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
     invariances: Mapping[Path, Invariance]
@@ -114,7 +115,8 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
                 file=entry.file,
                 sha256=entry.sha256,
                 bytes=entry.bytes,
-                parity=findings.parities[path],
+                parity=findings.parities.get(path),
+                agreement=findings.agreements.get(path),
                 quality=findings.qualities.get(path),
                 invariance=findings.invariances.get(path),
                 latency=findings.latencies[path],
@@ -123,7 +125,7 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
-        minimum_runtime=_MINIMUM_RUNTIME,
+        minimum_runtime=MINIMUM_RUNTIME,
         created_by={name: version(name) for name in _PRODUCERS},
         cpu=cpu_name(),
         model=describe_model(job),
@@ -133,12 +135,13 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         ),
         graphs=tuple(entries),
         files=(),
-        probe=Probe(file=_PROBE_FILE),
+        probe=Probe(file=PROBE_FILE),
     )
     bundle = job.bundle
     (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")
-    others = sorted(path for path in bundle.iterdir() if path.name not in {entry.file for entry in entries})
-    return msgspec.structs.replace(manifest, files=tuple(file_entry(path) for path in others))
+    graph_files = {bundle / entry.file for entry in entries}
+    others = tuple(file_entry(path, bundle) for path in list_files(bundle) if path not in graph_files)
+    return msgspec.structs.replace(manifest, files=others)
 
 
 def describe_model(job: Job) -> ModelInfo:

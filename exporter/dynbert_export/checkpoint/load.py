@@ -97,9 +97,9 @@ def load_checkpoint(
         The checkpoint.
 
     Raises:
-        InputError: If ``max_length`` is out of the model's range.
+        InputError: If there is a revision of a folder, or ``max_length`` is out of the model's range.
         CheckpointError: If there is no such checkpoint, a file of it is missing or broken, it is no BERT that can be
-            exported, or it cannot do the task.
+            exported, or it lacks what the task needs.
     """
     source = find_checkpoint(model, revision=revision)
     folder = source.folder

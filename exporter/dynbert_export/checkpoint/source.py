@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynbert.errors import InputError
 from dynbert_export.errors import CheckpointError
 
 __all__ = ["Source", "find_checkpoint", "read_json", "read_json_object"]
@@ -54,12 +55,13 @@ def find_checkpoint(model: str, *, revision: str | None = None) -> Source:
         Where it lies. A fetched one lies in the hub client's cache, and is fetched once.
 
     Raises:
+        InputError: If there is a revision of a folder.
         CheckpointError: If the folder does not exist, or the hub cannot serve the id.
     """
     folder = Path(model)
     if folder.is_dir():
         if revision is not None:
-            raise CheckpointError(f"A revision must go with a hub id, got {revision!r} with the folder {model}.")
+            raise InputError(f"A revision must go with a hub id, got {revision!r} with the folder {model}.")
         return Source(folder, name=folder.absolute().name, revision=None)  # a link names what it leads to
     if folder.exists() or _is_path_like(model):
         got = "a file" if folder.exists() else "none"

@@ -167,11 +167,13 @@ def encode_packed(
         ``[1, sequence_length]``. Too few texts for one window are repeated.
 
     Raises:
-        InputError: If ``sequence_length`` leaves no room for text, the samples are of both kinds, or they have no
-            tokens.
+        InputError: If ``sequence_length`` leaves no room for text.
+        CalibrationError: If the samples are of both kinds, or have no tokens.
     """
     if len({sample.pair is None for sample in samples}) != 1:
-        raise InputError(f"Samples must be all single texts or all pairs, got {len(samples)} of both kinds or none.")
+        raise CalibrationError(
+            f"Samples must be all single texts or all pairs, got {len(samples)} of both kinds or none."
+        )
     backend = _copy_backend(tokenizer)
     pairs = samples[0].pair is not None
     room = sequence_length - backend.num_special_tokens_to_add(pairs)
@@ -421,7 +423,7 @@ def _encode_until(backend: Any, texts: Sequence[str], tokens: int) -> Any:
     joined = " ".join(texts)
     encoding = backend.encode(joined, add_special_tokens=False)
     if not len(encoding):
-        raise InputError("Samples must have tokens, got none from the tokenizer.")
+        raise CalibrationError("Samples must have tokens, got none from the tokenizer.")
     if len(encoding) < tokens:
         repeats = -(-tokens // len(encoding))
         encoding = backend.encode(" ".join([joined] * repeats), add_special_tokens=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
-from dynbert.session import open_session
-from dynbert_export.graph.names import LENGTH_INPUT
+from dynbert.inputs import ATTENTION_MASK, add_lengths
+from dynbert.session import open_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,25 +17,7 @@ if TYPE_CHECKING:
     from dynbert_export.data.feeds import Feed
     from dynbert_export.evaluation.agreement import Outputs
 
-__all__ = ["graph_feed", "largest_difference", "run_graph"]
-
-
-def graph_feed(session: Any, feed: Feed, config: LengthConfig | None) -> dict[str, Any]:
-    """Return what a session takes of a feed, with lengths for an anytime graph.
-
-    Args:
-        session: An open graph.
-        feed: int64 arrays, as from ``arrange_rows``.
-        config: Length config of an anytime graph.
-
-    Returns:
-        Input name -> array.
-    """
-    names = {value.name for value in session.get_inputs()}
-    taken: dict[str, Any] = {name: array for name, array in feed.items() if name in names}
-    if config is not None and LENGTH_INPUT in names:
-        taken[LENGTH_INPUT] = np.array(config.resolve(feed[INPUT_IDS].shape[-1]), dtype=np.int64)
-    return taken
+__all__ = ["largest_difference", "run_graph"]
 
 
 def run_graph(
@@ -44,6 +25,7 @@ def run_graph(
     feeds: Sequence[Feed],
     *,
     config: LengthConfig | None = None,
+    always_keep_cls_token: bool,
     threads: int | None = None,
     keep: Callable[[Outputs, Feed], Outputs] | None = None,
 ) -> list[Outputs]:
@@ -53,17 +35,17 @@ def run_graph(
         path: The graph.
         feeds: int64 arrays, as from ``arrange_rows``.
         config: Length config of an anytime graph.
+        always_keep_cls_token: As the graph was traced.
         threads: Threads that compute; None for the usable cores.
         keep: Takes a feed's outputs before the next feed runs, and returns what is kept of them; None keeps all.
 
     Returns:
         The outputs by name, one mapping a feed.
     """
-    session = open_session(path, threads=threads)
-    names = [value.name for value in session.get_outputs()]
+    graph = open_graph(path, threads=threads)
     kept = []
     for feed in feeds:
-        outputs = dict(zip(names, session.run(None, graph_feed(session, feed, config)), strict=True))
+        outputs = graph.run(add_lengths(feed, config, always_keep_cls_token=always_keep_cls_token))
         kept.append(keep(outputs, feed) if keep else outputs)
     return kept
 

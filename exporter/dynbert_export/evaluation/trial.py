@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from dynbert.session import open_session
+from dynbert.session import open_graph
 from dynbert_export.graph.weights_file import save_sharing_weights
 
 if TYPE_CHECKING:
@@ -34,12 +34,4 @@ def opened(model: ir.Model, *, threads: int | None) -> Iterator[Callable[[Feed],
     """
     with TemporaryDirectory(prefix="dynbert-trial-") as folder:
         [path] = save_sharing_weights({"trial.onnx": model}, Path(folder), "weights.bin")
-        session = open_session(path, threads=threads)
-        inputs = {value.name for value in session.get_inputs()}
-        names = [value.name for value in session.get_outputs()]
-
-        def run(feed: Feed) -> Outputs:
-            taken = {name: array for name, array in feed.items() if name in inputs}
-            return dict(zip(names, session.run(names, taken), strict=True))
-
-        yield run
+        yield open_graph(path, threads=threads, any_inputs=True).run

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from dynbert.manifest import FULL, Parity, Precision, Quality
+from dynbert.manifest import FULL, Agreement, Precision, Quality
 from dynbert_export.errors import GateError
 from dynbert_export.evaluation.agreement import Outputs, compared_part, measure_agreement
 from dynbert_export.evaluation.running import largest_difference, run_graph
-from dynbert_export.tasks import HEADS
+from dynbert_export.tasks import metric_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ __all__ = ["Answers", "References", "answer", "check_answers", "judge"]
 class Answers:
     """What the answers of graphs say of them, by file."""
 
-    parities: dict[Path, Parity]
+    agreements: dict[Path, Agreement]
     """INT8 graphs against the fp32 graph of the same profile."""
     qualities: dict[Path, Quality]
     """Every profile but ``anytime`` against the fp32 graph that drops nothing."""
@@ -34,7 +34,7 @@ class Answers:
 
     def joined(self, other: Answers) -> Answers:
         """Return what is said of the graphs of both."""
-        return Answers(self.parities | other.parities, self.qualities | other.qualities, self.misses + other.misses)
+        return Answers(self.agreements | other.agreements, self.qualities | other.qualities, self.misses + other.misses)
 
 
 References: TypeAlias = Mapping[str, Sequence[Outputs]]
@@ -57,6 +57,7 @@ def answer(job: Job, files: Mapping[str, Path]) -> References:
             files[variant.name],
             job.texts.evaluation,
             config=variant.input_config,
+            always_keep_cls_token=job.config.always_keep_cls_token,
             threads=job.config.threads,
             keep=keep,
         )
@@ -76,31 +77,32 @@ def judge(job: Job, files: Mapping[str, Path], precision: Precision, references:
     Returns:
         What was found. Nothing is raised where a gate is missed: see ``check_answers``.
     """
-    parities: dict[Path, Parity] = {}
+    agreements: dict[Path, Agreement] = {}
     qualities: dict[Path, Quality] = {}
     misses: list[str] = []
+    metric = metric_name(job.checkpoint.task, job.checkpoint.problem_type)
     least = job.config.gates.int8_min_agreement(job.checkpoint.task)
     answers = references if precision is Precision.FP32 else answer(job, files)
     for variant in job.variants:
         path, own, outputs = files[variant.name], references[variant.name], answers[variant.name]
         if precision is Precision.INT8:
             agreement = _agreement(job, own, outputs)
-            parities[path] = Parity(
+            agreements[path] = Agreement(
                 inputs=job.texts.evaluation_samples,
-                near_ties=0,
                 max_abs_difference=largest_difference(own, outputs, job.texts.evaluation),
-                agreement=agreement,
+                metric=metric,
+                value=agreement,
             )
             if not agreement >= least:
                 misses.append(f"{path.name} {agreement:.4f}")
         if not variant.is_anytime:
             qualities[path] = Quality(
-                metric=HEADS[job.checkpoint.task].metric,
+                metric=metric,
                 value=_agreement(job, references[FULL], outputs),
                 data=job.texts.name,
                 samples=job.texts.evaluation_samples,
             )
-    return Answers(parities, qualities, tuple(misses))
+    return Answers(agreements, qualities, tuple(misses))
 
 
 def check_answers(job: Job, answers: Answers, *, remark: str = "") -> None:
@@ -117,9 +119,10 @@ def check_answers(job: Job, answers: Answers, *, remark: str = "") -> None:
     if not answers.misses:
         return
     task = job.checkpoint.task
+    metric = metric_name(task, job.checkpoint.problem_type)
     raise GateError(
         f"INT8 graphs must agree with fp32 by at least {job.config.gates.int8_min_agreement(task):g} "
-        f"({HEADS[task].metric} on {job.texts.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
+        f"({metric} on {job.texts.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
         "your own (--calibration), lower the gate in a recipe, or export fp32 (--quantize none)."
     )
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import INPUT_IDS
+from dynbert.inputs import INPUT_IDS, add_lengths
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Invariance
-from dynbert.session import open_session
+from dynbert.session import open_graph
 from dynbert_export.errors import ExportError, GateError
 from dynbert_export.graph.editing import producer_of, trace_back
 from dynbert_export.graph.freeze import show_kept_positions
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dynbert.session import Graph
     from dynbert_export.data.feeds import Feed
 
 __all__ = ["NEAR_TIE_GAP", "TOLERANCE", "check_invariance", "make_texts"]
@@ -102,11 +103,11 @@ def check_invariance(
     """
     tally = _Tally(path)
     width = max(text[INPUT_IDS].shape[-1] for text in texts) * 9 // 8
-    with _opened(path) as (session, scores):
-        takes_lengths = LENGTH_INPUT in {value.name for value in session.get_inputs()}
+    with _opened(path) as (opened, scores):
+        takes_lengths = LENGTH_INPUT in opened.inputs
         if lengths is not None and lengths.is_fractional and takes_lengths:  # which gets counts whoever computes them
             lengths = LengthConfig(lengths.resolve(width // 2, always_keep_cls_token=always_keep_cls_token))
-        graph = _Graph(session, scores, lengths if takes_lengths else None, always_keep_cls_token)
+        graph = _ShownGraph(opened, scores, lengths if takes_lengths else None, always_keep_cls_token)
         counts_padding = counts_padding or (lengths is not None and lengths.is_fractional)
         if counts_padding:
             texts = [{name: _fill([array], width // 2) for name, array in text.items()} for text in texts]
@@ -143,10 +144,10 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Graph:
+class _ShownGraph:
     """An open graph that shows what its layers chose, and by what."""
 
-    session: Any
+    graph: Graph
     scores: Mapping[str, str]
     """Layer's name, as that of its kept positions -> name of its significances."""
     lengths: LengthConfig | None
@@ -157,13 +158,7 @@ class _Graph:
         """Run on int64 ``[batch, tokens]``, or ``[batch, choices, tokens]``."""
         ids = feed[INPUT_IDS]
         tokens = ids.shape[-1]
-        names = [value.name for value in self.session.get_outputs()]
-        taken = {value.name for value in self.session.get_inputs()}
-        inputs = {name: array for name, array in feed.items() if name in taken}
-        if self.lengths is not None:
-            counts = self.lengths.resolve(tokens, always_keep_cls_token=self.always_keep_cls_token)
-            inputs[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
-        arrays = dict(zip(names, self.session.run(None, inputs), strict=True))
+        arrays = self.graph.run(add_lengths(feed, self.lengths, always_keep_cls_token=self.always_keep_cls_token))
         shown = {*self.scores, *self.scores.values()}
         return _Answer(
             tokens,
@@ -216,14 +211,14 @@ class _Tally:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+def _opened(path: Path) -> Iterator[tuple[Graph, dict[str, str]]]:
     """Open a published graph with its kept positions and significances as outputs; the copy lies beside it."""
     copy = path.with_name(f"{path.stem}.invariance.onnx")
     shown = show_kept_positions(ir.load(path))
     scores = _show_scores(shown)
     ir.save(shown, copy)
     try:
-        yield open_session(copy), scores
+        yield open_graph(copy), scores
     finally:
         copy.unlink()
 

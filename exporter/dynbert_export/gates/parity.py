@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
 from dynbert.manifest import Parity
-from dynbert.session import open_session
+from dynbert.session import open_graph
 from dynbert_export.errors import GateError
 from dynbert_export.graph.freeze import show_kept_positions
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from dynbert.lengths import LengthConfig
     from dynbert.manifest import Task
+    from dynbert.session import Graph
     from dynbert_export.data.feeds import Feed
 
 __all__ = [
@@ -183,23 +184,17 @@ def check_parity(
         always_keep_cls_token: As the graph was traced.
 
     Returns:
-        What was measured; ``agreement`` is the share of rows with the same token selection.
+        What was measured.
 
     Raises:
         GateError: If an output differs by more, a selection differs where it was no near tie, or nothing could be
             compared.
     """
     compared, near_ties, largest = 0, 0, 0.0
-    with _opened_with_positions(path) as session:
-        names = [value.name for value in session.get_outputs()]
-        takes_lengths = LENGTH_INPUT in {value.name for value in session.get_inputs()}
+    with _opened_with_positions(path) as graph:
         for config in lengths:
             for case in cases:
-                feed = dict(case)
-                if takes_lengths and config is not None:
-                    counts = config.resolve(case[INPUT_IDS].shape[-1], always_keep_cls_token=always_keep_cls_token)
-                    feed[LENGTH_INPUT] = np.array(counts, dtype=np.int64)
-                outputs = dict(zip(names, session.run(None, feed), strict=True))
+                outputs = graph.run(add_lengths(case, config, always_keep_cls_token=always_keep_cls_token))
                 expected = reference.run(case, config)
                 rows = _equal_rows(path, outputs, expected, reference, case, config)
                 compared += len(rows)
@@ -216,7 +211,7 @@ def check_parity(
         inputs=compared,
         near_ties=near_ties,
         max_abs_difference=largest,
-        agreement=compared / (compared + near_ties),
+        selection_agreement=compared / (compared + near_ties),
     )
 
 
@@ -242,10 +237,10 @@ class _opened_with_positions:  # noqa: N801 -- a context manager, used as a func
         self._copy = path.with_name(f"{path.stem}.verify.onnx")
         self._path = path
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Graph:
         ir.save(show_kept_positions(ir.load(self._path)), self._copy)
         try:
-            return open_session(self._copy)
+            return open_graph(self._copy)
         except BaseException:
             self._copy.unlink()
             raise

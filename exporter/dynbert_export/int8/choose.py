@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import INPUT_IDS
+from dynbert.inputs import INPUT_IDS, length_input
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
 from dynbert_export.evaluation.agreement import measure_agreement
@@ -228,8 +229,9 @@ def full_length_feeds(job: Job) -> list[Feed]:
     Returns:
         The inputs, with the length config.
     """
+    everything = LengthConfig.everything(job.spec.num_layers)
     return [
-        {**feed, LENGTH_INPUT: np.full(job.spec.num_layers, feed[INPUT_IDS].shape[-1], dtype=np.int64)}
+        {**feed, LENGTH_INPUT: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
         for feed in job.texts.calibration
     ]
 

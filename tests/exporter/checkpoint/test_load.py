@@ -384,7 +384,7 @@ def test_model_that_is_no_folder_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="Model folder must exist, got a file at"):
         load_checkpoint(str(tmp_path / "file"))
-    with pytest.raises(CheckpointError, match="revision must go with a hub id, got 'main'"):
+    with pytest.raises(InputError, match="revision must go with a hub id, got 'main'"):
         load_checkpoint(str(tmp_path), revision="main")
 
 

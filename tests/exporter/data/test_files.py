@@ -254,17 +254,17 @@ def test_encode_packed_repeats_too_few_texts(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("samples", "length", "message"),
+    ("samples", "length", "error", "message"),
     [
-        ([], 8, "all single texts or all pairs"),
-        ([*_TEXTS, *_PAIRS], 8, "all single texts or all pairs, got 4"),
-        (_TEXTS, 2, "must leave room for text between special tokens, got 2"),
-        (_PAIRS, 4, "must leave room for text between special tokens, got 4"),
-        ([Sample(" ")], 8, "must have tokens, got none"),
+        ([], 8, CalibrationError, "all single texts or all pairs"),
+        ([*_TEXTS, *_PAIRS], 8, CalibrationError, "all single texts or all pairs, got 4"),
+        (_TEXTS, 2, InputError, "must leave room for text between special tokens, got 2"),
+        (_PAIRS, 4, InputError, "must leave room for text between special tokens, got 4"),
+        ([Sample(" ")], 8, CalibrationError, "must have tokens, got none"),
     ],
 )
-def test_encode_packed_refuses_what_cannot_be_packed(tokenizer, samples, length, message):
-    with pytest.raises(InputError, match=message):
+def test_encode_packed_refuses_what_cannot_be_packed(tokenizer, samples, length, error, message):
+    with pytest.raises(error, match=message):
         encode_packed(samples, tokenizer, sequence_length=length)
 
 

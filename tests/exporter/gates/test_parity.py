@@ -52,7 +52,7 @@ def test_parity_holds_when_the_graph_is_good(traced, config, tmp_path):
     path = _write(_published(traced, config), tmp_path)
     parity = _check(path, traced, lengths=(config,))
     rows = sum(len(case["input_ids"]) for case in _make_cases(traced))
-    assert (parity.inputs, parity.near_ties, parity.agreement) == (rows, 0, 1.0)
+    assert (parity.inputs, parity.near_ties, parity.selection_agreement) == (rows, 0, 1.0)
     assert 0 < parity.max_abs_difference < 1e-5
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.fp32.onnx", "weights.bin"]
 
@@ -226,7 +226,7 @@ def test_near_ties_are_counted_and_left_out(undecided, tmp_path):
     cases = [make_feed(1, 7), make_feed(2, 7)]  # the last text has three tokens, fewer than are kept
     parity = _check(path, undecided, lengths=(config,), cases=cases)
     assert (parity.inputs, parity.near_ties) == (1, 2)
-    assert parity.agreement == pytest.approx(1 / 3)
+    assert parity.selection_agreement == pytest.approx(1 / 3)
 
 
 def test_parity_fails_when_there_are_near_ties_only(undecided, tmp_path):
