@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import DynbertError, InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.embedding_files import EmbeddingFiles, read_embedding_files
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options import TaskOption
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_model", "load_tokenizer", "save_tokenizer"]
 
-TOKENIZER_FILE = "tokenizer.json"
 
 _SIZES = (
     "vocab_size",

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, add_lengths, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Parity, Target
 from dynbert.session import open_graph, open_session
+from dynbert.sweep import random_rows, steep_lengths, sweep_shapes
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array, producer_of, trace_back
 from dynbert_export.graph.freeze import show_kept_positions
@@ -52,8 +53,6 @@ __all__ = [
 NEAR_TIE_GAP = 1e-4
 """Difference of significance below which two tokens count as equally significant."""
 
-_TOKENS = (1, 2, 3, 7, 64, 128)
-_BATCHES = (1, 4)
 _MAX_CACHED_BYTES = 512 << 20
 """Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
 _INT8_OPERATORS = {"MatMulIntegerToFloat": (1, 0, 4), "DynamicQuantizeMatMul": (1, None, None)}
@@ -171,13 +170,10 @@ def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) ->
         seed: Of the ids.
 
     Returns:
-        int64 arrays as from ``arrange_rows``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
+        int64 arrays as from ``arrange_rows``, in the shapes of ``sweep_shapes``.
     """
     generator = np.random.default_rng(seed)
-    lengths = sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length})
-    return tuple(
-        arrange_rows(_make_case(generator, config, batch, tokens), task) for tokens in lengths for batch in _BATCHES
-    )
+    return tuple(arrange_rows(random_rows(generator, shape, config), task) for shape in sweep_shapes(max_length))
 
 
 def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tuple[LengthConfig, ...]:
@@ -190,8 +186,7 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
     Returns:
         Two configs; the second is a steep descent where nothing was asked for.
     """
-    steep = tuple(1.0 - 0.75 * (layer + 1) / num_layers for layer in range(num_layers))
-    return LengthConfig.everything(num_layers), (asked[-1] if asked else LengthConfig(steep))
+    return LengthConfig.everything(num_layers), (asked[-1] if asked else steep_lengths(num_layers))
 
 
 def check_parity(
@@ -312,21 +307,6 @@ def _is_matrix(value: ir.Value | None) -> bool:
 def _is_dequantized(value: ir.Value | None) -> bool:
     node = producer_of(trace_back(value, *_LAYOUT), "DequantizeLinear")
     return node is not None and constant_array(node.inputs[0]) is not None
-
-
-def _make_case(
-    generator: np.random.Generator, config: BertConfig, batch: int, tokens: int
-) -> dict[str, NDArray[np.int64]]:
-    ids = generator.integers(0, config.vocab_size, (batch, tokens), dtype=np.int64)
-    types = generator.integers(0, config.type_vocab_size, (batch, tokens), dtype=np.int64)
-    mask = np.ones_like(ids)
-    for row in range(1, batch):  # the first row is full, the others end earlier and earlier
-        mask[row, max(1, tokens - row * tokens // batch) :] = 0
-    return {
-        INPUT_IDS: np.where(mask == 1, ids, config.pad_token_id or 0),
-        ATTENTION_MASK: mask,
-        TOKEN_TYPE_IDS: types * mask,
-    }
 
 
 class _opened_with_positions:  # noqa: N801 -- a context manager, used as a function
