@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["latency_lengths", "measure_latency"]
 
-_TOKENS = (64, 128)
+_TOKENS = (16, 32, 64, 128)
 _WARM_UP_RUNS = 2
 _MIN_RUNS = 5
 _MAX_RUNS = 60
@@ -44,7 +44,7 @@ def latency_lengths(max_length: int) -> tuple[int, ...]:
         max_length: Longest input in tokens.
 
     Returns:
-        64, 128 and ``max_length``; none longer than that.
+        16, 32, 64, 128 and ``max_length``; none longer than that.
     """
     return tuple(sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length}))
 
