@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
+from dynbert.sweep import steep_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,8 +109,7 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
     Returns:
         Two configs; the second is a steep descent where nothing was asked for.
     """
-    steep = tuple(1.0 - 0.75 * (layer + 1) / num_layers for layer in range(num_layers))
-    return LengthConfig.everything(num_layers), (asked[-1] if asked else LengthConfig(steep))
+    return LengthConfig.everything(num_layers), (asked[-1] if asked else steep_lengths(num_layers))
 
 
 def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Variant, ...]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
+from dynbert.inputs import add_lengths, arrange_rows
 from dynbert.manifest import Latency
 from dynbert.session import open_graph
+from dynbert.sweep import random_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["latency_lengths", "measure_latency"]
 
-_TOKENS = (64, 128)
+_TOKENS = (16, 32, 64, 128)
 _WARM_UP_RUNS = 2
 _MIN_RUNS = 5
 _MAX_RUNS = 60
@@ -43,7 +44,7 @@ def latency_lengths(max_length: int) -> tuple[int, ...]:
         max_length: Longest input in tokens.
 
     Returns:
-        64, 128 and ``max_length``; none longer than that.
+        16, 32, 64, 128 and ``max_length``; none longer than that.
     """
     return tuple(sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length}))
 
@@ -71,9 +72,8 @@ def measure_latency(
     generator = np.random.default_rng(0)
     latencies = []
     for tokens in lengths:
-        ids = generator.integers(0, model.vocab_size, (1, tokens), dtype=np.int64)
-        rows = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
-        feed = add_lengths(arrange_rows(rows, model.task), config, always_keep_cls_token=model.always_keep_cls_token)
+        rows = arrange_rows(random_rows(generator, (1, tokens), model), model.task)
+        feed = add_lengths(rows, config, always_keep_cls_token=model.always_keep_cls_token)
         seconds = _time_runs(graph, graph.select(feed))
         latencies.append(Latency(tokens=tokens, batch=1, threads=threads, median_ms=1e3 * statistics.median(seconds)))
     return tuple(latencies)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dynbert.cpu import cpu_name, int8_target, usable_cores
-from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME, manifest_record
+from dynbert.graph_rows import conditions_header, list_conditions, list_rows, size_text
+from dynbert.manifest import manifest_record
 from dynbert.selection import is_exact_on, select_graphs
 from dynbert.tables import format_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dynbert.manifest import GraphEntry, Latency, Manifest, ProfileEntry
+    from dynbert.manifest import Latency, Manifest
     from dynbert.verify import Check
 
 __all__ = [
@@ -58,16 +58,30 @@ def info_text(manifest: Manifest) -> str:
         ("model", model.id),
         ("task", model.task.value),
         ("max length", f"{model.max_length} tokens"),
-        ("size", f"{_size(sum(entry.bytes for entry in manifest.entries))} in {len(manifest.entries)} files"),
+        ("size", f"{size_text(sum(entry.bytes for entry in manifest.entries))} in {len(manifest.entries)} files"),
         ("this CPU", f"{machine['cpu']}, INT8 instructions: {machine['int8'] or 'none'}, cores: {machine['cores']}"),
         ("would use", _used(manifest)),
         ("measured on", manifest.cpu),
     ]
-    latencies = sorted({_conditions(latency) for graph in manifest.graphs for latency in graph.latency})
-    headers = ["profile", "lengths", "precision", "target", "file", "graph"]
-    headers += [_conditions_text(*conditions) for conditions in latencies] + ["quality"]
-    profiles = {profile.name: profile for profile in manifest.profiles}
-    rows = [_graph_row(profiles[graph.profile], graph, latencies) for graph in manifest.graphs]
+    columns = list_conditions(latency for graph in manifest.graphs for latency in graph.latency)
+    headers = [
+        "profile",
+        "lengths",
+        "precision",
+        "target",
+        "file",
+        "graph",
+        *map(conditions_header, columns),
+        "quality",
+    ]
+    rows = [
+        (
+            *(row.profile, row.lengths, row.precision, row.target, row.file, row.size),
+            *row.latency_cells(columns),
+            row.quality_in_full,
+        )
+        for row in list_rows(manifest)
+    ]
     return f"{format_table(facts)}\n\n{format_table(rows, headers)}"
 
 
@@ -93,19 +107,19 @@ def bench_text(manifest: Manifest, results: Mapping[str, Sequence[Latency]]) -> 
     Returns:
         Lines of text.
     """
-    slowest = max(latencies[-1].median_ms for latencies in results.values())
-    conditions = [_conditions_text(*_conditions(latency)) for latency in next(iter(results.values()))]
+    measured = [msgspec.structs.replace(graph, latency=tuple(results[graph.file])) for graph in manifest.graphs]
+    columns = list_conditions(latency for graph in measured for latency in graph.latency)
+    longest = {graph.file: max(graph.latency, key=lambda latency: latency.tokens).median_ms for graph in measured}
+    slowest = max(longest.values())
     rows = [
         (
-            graph.profile,
-            graph.precision.value,
-            _target_name(graph),
-            *(f"{latency.median_ms:.2f}" for latency in results[graph.file]),
-            f"{slowest / results[graph.file][-1].median_ms:.2f}x",
+            *(row.profile, row.precision, row.target),
+            *row.latency_cells(columns),
+            f"{slowest / longest[row.file]:.2f}x",
         )
-        for graph in manifest.graphs
+        for row in list_rows(msgspec.structs.replace(manifest, graphs=tuple(measured)))
     ]
-    table = format_table(rows, ["profile", "precision", "target", *conditions, "speed-up"])
+    table = format_table(rows, ["profile", "precision", "target", *map(conditions_header, columns), "speed-up"])
     return f"{_machine()['cpu']}\n\n{table}"
 
 
@@ -141,36 +155,3 @@ def _used(manifest: Manifest) -> str:
         for graph in graphs
     )
     return "; ".join(dict.fromkeys(names))
-
-
-def _graph_row(profile: ProfileEntry, graph: GraphEntry, latencies: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
-    nothing = "at run time" if profile.name == ANYTIME else "all"
-    measured = {_conditions(latency): f"{latency.median_ms:.2f}" for latency in graph.latency}
-    quality = graph.quality
-    return (
-        profile.name,
-        nothing if profile.length_config is None else str(LengthConfig(profile.length_config)),
-        graph.precision.value,
-        _target_name(graph),
-        graph.file,
-        _size(graph.bytes),
-        *(measured.get(conditions, "") for conditions in latencies),
-        "" if quality is None else f"{quality.value:.4f} {quality.metric} ({quality.data})",
-    )
-
-
-def _target_name(graph: GraphEntry) -> str:
-    return "any" if graph.target is None else graph.target.value
-
-
-def _conditions(latency: Latency) -> tuple[int, int, int]:
-    return latency.tokens, latency.batch, latency.threads
-
-
-def _conditions_text(tokens: int, batch: int, threads: int) -> str:
-    extra = [f"batch {batch}"] * (batch != 1) + [f"{threads} threads"] * (threads != 1)
-    return f"ms at {', '.join([str(tokens), *extra])}"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"

@@ -13,12 +13,13 @@ import numpy as np
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS, add_lengths, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, LENGTH_CONFIG, add_lengths, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
 from dynbert.probe import input_key, output_key, read_probe
 from dynbert.selection import GraphRequest, is_exact_on, select_graph
 from dynbert.session import check_threads, open_graph
+from dynbert.sweep import random_rows, steep_lengths, sweep_shapes
 from dynbert.tasks.registry import task_spec
 from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 
@@ -37,12 +38,6 @@ FP32_TOLERANCE = 1e-3
 """Largest difference of an fp32 graph from its probe."""
 INT8_COSINE = 0.99
 """Least cosine similarity of an INT8 graph with its probe."""
-
-_TOKENS = (1, 2, 3, 7, 64, 128)
-"""Input lengths tried beside the maximum; longer ones than that are left out."""
-_BATCHES = (1, 4)
-_PAD_FRACTIONS = (0.0, 0.25, 0.5, 1.0)
-"""Share of each row of a batch that is padding; one token always stays."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def _graph_checks(
         yield Check(entry.file, "opens", (str(err),))
         return
     yield Check(entry.file, "opens")
-    shapes = list(_shapes(model.max_length))
+    shapes = sweep_shapes(model.max_length)
     failures = [failure for batch, tokens in shapes for failure in _run_failures(graph, model, batch, tokens)]
     yield Check(entry.file, "runs", tuple(failures), f"{len(shapes)} shapes")
     if probe is not None:
@@ -157,15 +152,10 @@ def _is_for_other_machines(manifest: Manifest, entry: GraphEntry) -> bool:
     return not is_exact_on(entry, machine) and is_exact_on(chosen, machine)
 
 
-def _shapes(max_length: int) -> Iterator[tuple[int, int]]:
-    for tokens in sorted({length for length in _TOKENS if length <= max_length} | {max_length}):
-        for batch in _BATCHES:
-            yield batch, tokens
-
-
 def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:
-    inputs = _random_inputs(model, batch, tokens)
-    for config in _length_configs(model) if LENGTH_CONFIG in graph.inputs else [None]:
+    inputs = arrange_rows(random_rows(np.random.default_rng(tokens), (batch, tokens), model), model.task)
+    everything, steep = LengthConfig.everything(model.num_layers), steep_lengths(model.num_layers)
+    for config in (everything, steep) if LENGTH_CONFIG in graph.inputs else (None,):
         where = f"batch {batch}, {tokens} tokens"
         if config is not None:
             where += f", lengths {config}"
@@ -175,24 +165,6 @@ def _run_failures(graph: Graph, model: ModelInfo, batch: int, tokens: int) -> It
             yield f"{where}: {err}"
             continue
         yield from (f"{where}: {failure}" for failure in _output_failures(outputs, model, batch, tokens))
-
-
-def _random_inputs(model: ModelInfo, batch: int, tokens: int) -> dict[str, NDArray[np.int64]]:
-    """Return rows of random ids with unequal padding, int64 in the shape that the task's graphs take."""
-    generator = np.random.default_rng(tokens)
-    ids = generator.integers(0, model.vocab_size, (batch, tokens), np.int64)
-    mask = np.ones_like(ids)
-    for row, fraction in zip(range(batch), _PAD_FRACTIONS, strict=False):
-        mask[row, max(1, round(tokens * (1 - fraction))) :] = 0
-    ids[mask == 0] = model.pad_token_id
-    return arrange_rows({INPUT_IDS: ids, ATTENTION_MASK: mask, TOKEN_TYPE_IDS: np.zeros_like(ids)}, model.task)
-
-
-def _length_configs(model: ModelInfo) -> tuple[LengthConfig, LengthConfig]:
-    """Return a config that drops nothing, and one that drops some tokens after every layer."""
-    layers = model.num_layers
-    shrinking = tuple(1.0 - 0.75 * (layer + 1) / layers for layer in range(layers))
-    return LengthConfig.everything(layers), LengthConfig(shrinking)
 
 
 def _output_failures(outputs: Mapping[str, NDArray[Any]], model: ModelInfo, batch: int, tokens: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def invoke(monkeypatch, tmp_path):
 def test_version_is_printed(invoke):
     result, _ = invoke("--version")
     assert (result.exit_code, dynbert.__version__ in result.output) == (0, True)
+
+
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "dynbert_export", "--version"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"dynbert-export, version {dynbert.__version__}\n"
 
 
 def test_target_is_repeatable(invoke):

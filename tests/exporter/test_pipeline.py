@@ -90,7 +90,7 @@ def test_stages_come_in_their_order(traced_embedder, tmp_path):
     assert len(progress.notes) == 3
     assert "smoothing 0.6, chosen by the error of answers" in progress.notes[-1]
     assert result.bundle == tmp_path / "out"
-    assert [latency.tokens for latency in result.baseline] == [64]
+    assert [latency.tokens for latency in result.baseline] == [16, 32, 64]
     (smooth, feeds, alpha), (static, same_feeds, reduce_range) = engine.calls
     assert (smooth, static, alpha, reduce_range) == ("smooth", "static", 0.6, False)
     for feed in (*feeds, *same_feeds):

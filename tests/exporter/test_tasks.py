@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dynbert.manifest import Task
-from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task
+from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task, metric_name
 
 
 def test_every_task_has_a_head_of_its_own():
@@ -44,6 +44,20 @@ def test_optimum_infers_the_same_task_where_it_knows_the_head(task):
 @pytest.mark.parametrize("architecture", [None, "BertLMHeadModel", "RobertaForMaskedLM", "AutoModel", "bertmodel"])
 def test_other_architectures_have_no_task(architecture):
     assert find_task(architecture) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "problem_type", "name"),
+    [
+        (Task.TEXT_CLASSIFICATION, "single_label_classification", "label_agreement"),
+        (Task.TEXT_CLASSIFICATION, "multi_label_classification", "label_agreement"),
+        (Task.TEXT_CLASSIFICATION, "regression", "closeness"),
+        (Task.FEATURE_EXTRACTION, None, "cosine"),
+        (Task.QUESTION_ANSWERING, None, "span_agreement"),
+    ],
+)
+def test_a_metric_is_called_what_it_measures(task, problem_type, name):
+    assert metric_name(task, problem_type) == name
 
 
 @pytest.mark.parametrize("task", list(Task))

@@ -55,7 +55,7 @@ def test_manifest_says_what_was_found(bundles, task):
     assert lengths == {FULL: None, "fast": (20, 10, 5), "half": (0.5, 0.3, 0.2), ANYTIME: None}
     for graph in manifest.graphs:
         assert graph.target == (Target.AVX2 if graph.precision is Precision.INT8 else None)
-        assert [latency.tokens for latency in graph.latency] == [64]
+        assert [latency.tokens for latency in graph.latency] == [16, 32, 64]
         assert (graph.quality is None) == (graph.profile == ANYTIME)
         if graph.precision is Precision.FP32:
             assert graph.parity.near_ties == 0
@@ -394,7 +394,11 @@ def test_every_kind_of_classifier_exports(tmp_path, problem_type):
         "gates: {int8_min_label_agreement: 0.5}", encoding="utf-8"
     )  # random weights are all but undecided
     run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", "--quantize", "dynamic")
-    assert read_manifest(tmp_path / "out").model.problem_type == problem_type
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.model.problem_type == problem_type
+    metric = "closeness" if problem_type == "regression" else "label_agreement"
+    assert {graph.quality.metric for graph in manifest.graphs if graph.quality} == {metric}
+    assert {graph.agreement.metric for graph in manifest.graphs} == {metric}
     assert len(dynbert.load(tmp_path / "out", threads=1)(_TEXTS)) == 3
 
 

@@ -39,6 +39,12 @@ def test_version_is_printed():
     assert (result.exit_code, dynbert.__version__ in result.output) == (0, True)
 
 
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "dynbert", "--version"], capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"python -m dynbert, version {dynbert.__version__}\n"
+
+
 def test_help_names_the_commands():
     output = invoke("-h").output
     assert all(command in output for command in ("info", "run", "verify"))

@@ -15,7 +15,15 @@ from tests.helpers.bundles import make_bundle
 
 
 @pytest.mark.parametrize(
-    ("max_length", "lengths"), [(512, (64, 128, 512)), (128, (64, 128)), (100, (64, 100)), (8, (8,))]
+    ("max_length", "lengths"),
+    [
+        (512, (16, 32, 64, 128, 512)),
+        (128, (16, 32, 64, 128)),
+        (100, (16, 32, 64, 100)),
+        (32, (16, 32)),
+        (16, (16,)),
+        (8, (8,)),
+    ],
 )
 def test_latency_lengths_end_with_the_maximum(max_length, lengths):
     assert latency_lengths(max_length) == lengths

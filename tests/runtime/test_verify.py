@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from dynbert import verify
 from dynbert.manifest import FULL, Precision, Target, Task
+from dynbert.sweep import sweep_shapes
 from dynbert.verify import verify_bundle
 from tests.helpers.bundles import make_bundle, rewrite_manifest
 from tests.helpers.damage import damage_changed, damage_missing, damage_truncated
@@ -39,13 +40,10 @@ def test_verify_passes_and_checks_every_graph_when_the_bundle_is_sound(tmp_path,
         assert {(graph.file, name) for name in ("opens", "runs", "probe")} <= made
 
 
-def test_verify_runs_every_length_up_to_the_maximum(tmp_path):
-    assert list(verify._shapes(512)) == [(batch, tokens) for tokens in (1, 2, 3, 7, 64, 128, 512) for batch in (1, 4)]
-    assert [tokens for _, tokens in verify._shapes(64)] == [1, 1, 2, 2, 3, 3, 7, 7, 64, 64]
-    bundle = make_bundle(tmp_path / "bundle")
-    inputs = verify._random_inputs(bundle.manifest.model, 4, 16)
-    assert inputs["attention_mask"].sum(axis=1).tolist() == [16, 12, 8, 1]
-    assert inputs["input_ids"][inputs["attention_mask"] == 0].tolist() == [0] * 27
+def test_verify_runs_every_shape_of_the_sweep(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", profiles={FULL: None}, precisions=(Precision.FP32,))
+    [check] = [check for check in verify_bundle(bundle.folder) if check.name == "runs"]
+    assert check.note == f"{len(sweep_shapes(bundle.spec.max_length))} shapes" == "10 shapes"
 
 
 def test_verify_lists_every_damaged_file(tmp_path):

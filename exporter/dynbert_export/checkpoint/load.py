@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import DynbertError, InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, read_embedding_files
 from dynbert_export.checkpoint.source import find_checkpoint, read_json_object
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "load_checkpoint", "load_model", "load_tokenizer", "save_tokenizer"]
 
-TOKENIZER_FILE = "tokenizer.json"
 
 _SIZES = (
     "vocab_size",

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert_export.errors import CalibrationError
 from dynbert_export.tasks import HEADS, Pairs
 
@@ -412,9 +412,9 @@ def _to_input(sample: Sample) -> str | tuple[str, str]:
 def _stack(encodings: Sequence[Any]) -> dict[str, NDArray[np.int64]]:
     """Return encodings of one length as arrays."""
     return {
-        "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
-        "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
-        "token_type_ids": np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
+        INPUT_IDS: np.array([encoding.ids for encoding in encodings], dtype=np.int64),
+        ATTENTION_MASK: np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
+        TOKEN_TYPE_IDS: np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
     }
 
 

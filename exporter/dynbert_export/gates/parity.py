@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, add_lengths, arrange_rows
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, add_lengths, arrange_rows
 from dynbert.manifest import Parity
 from dynbert.session import open_graph
+from dynbert.sweep import random_rows, sweep_shapes
 from dynbert_export.errors import GateError
 from dynbert_export.graph.freeze import show_kept_positions
 from dynbert_export.graph.names import kept_positions_name
@@ -42,8 +43,6 @@ __all__ = [
 NEAR_TIE_GAP = 1e-4
 """Difference of significance below which two tokens count as equally significant."""
 
-_TOKENS = (1, 2, 3, 7, 64, 128)
-_BATCHES = (1, 4)
 _MAX_CACHED_BYTES = 512 << 20
 """Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
 
@@ -155,13 +154,10 @@ def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) ->
         seed: Of the ids.
 
     Returns:
-        int64 arrays as from ``arrange_rows``: 1, 2, 3, 7, 64, 128 and ``max_length`` tokens, batch 1 and 4.
+        int64 arrays as from ``arrange_rows``, in the shapes of ``sweep_shapes``.
     """
     generator = np.random.default_rng(seed)
-    lengths = sorted({tokens for tokens in _TOKENS if tokens < max_length} | {max_length})
-    return tuple(
-        arrange_rows(_make_case(generator, config, batch, tokens), task) for tokens in lengths for batch in _BATCHES
-    )
+    return tuple(arrange_rows(random_rows(generator, shape, config), task) for shape in sweep_shapes(max_length))
 
 
 def check_parity(
@@ -213,21 +209,6 @@ def check_parity(
         max_abs_difference=largest,
         selection_agreement=compared / (compared + near_ties),
     )
-
-
-def _make_case(
-    generator: np.random.Generator, config: BertConfig, batch: int, tokens: int
-) -> dict[str, NDArray[np.int64]]:
-    ids = generator.integers(0, config.vocab_size, (batch, tokens), dtype=np.int64)
-    types = generator.integers(0, config.type_vocab_size, (batch, tokens), dtype=np.int64)
-    mask = np.ones_like(ids)
-    for row in range(1, batch):  # the first row is full, the others end earlier and earlier
-        mask[row, max(1, tokens - row * tokens // batch) :] = 0
-    return {
-        INPUT_IDS: np.where(mask == 1, ids, config.pad_token_id or 0),
-        ATTENTION_MASK: mask,
-        TOKEN_TYPE_IDS: types * mask,
-    }
 
 
 class _opened_with_positions:  # noqa: N801 -- a context manager, used as a function

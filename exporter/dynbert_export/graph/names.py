@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dynbert.inputs import LENGTH_CONFIG
+
 __all__ = ["LENGTH_INPUT", "kept_positions_name"]
 
-LENGTH_INPUT = "length_config"
+LENGTH_INPUT = LENGTH_CONFIG
 """int64 ``[layers]``: tokens kept after each layer; an input of the anytime graph."""
 
 

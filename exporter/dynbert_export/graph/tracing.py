@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx_ir.passes import common as common_passes
 
+from dynbert.inputs import INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert_export.graph.editing import clean, from_proto
 from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
 from dynbert_export.tasks import HEADS
@@ -60,12 +61,12 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
     num_layers = model.config.num_hidden_layers
     example = onnx_config.generate_dummy_inputs(framework="pt")
     inputs = {name: example[name] for name in onnx_config.inputs}
-    inputs["token_type_ids"] = torch.zeros_like(inputs["token_type_ids"])  # optimum assumes two types; some have one
-    tokens = inputs["input_ids"].shape[-1]
+    inputs[TOKEN_TYPE_IDS] = torch.zeros_like(inputs[TOKEN_TYPE_IDS])  # optimum assumes two types; some have one
+    tokens = inputs[INPUT_IDS].shape[-1]
     lengths = torch.arange(tokens - 1, tokens - 1 - num_layers, -1).clamp(min=2)
     kept = [kept_positions_name(layer) for layer in range(num_layers)]
     axes: dict[str, Mapping[int, str]] = {**onnx_config.inputs, **outputs}
-    rows = "rows" if inputs["input_ids"].dim() > 2 else "batch_size"
+    rows = "rows" if inputs[INPUT_IDS].dim() > 2 else "batch_size"
     axes |= {name: {0: rows, 1: f"kept_{layer}"} for layer, name in enumerate(kept)}
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():

@@ -34,6 +34,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as common_passes
 
+from dynbert.inputs import INPUT_IDS
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import from_proto
 
@@ -246,7 +247,7 @@ def _within_tokens(feeds: Sequence[Feed], budget: int) -> list[Feed]:
     chosen: list[Feed] = []
     tokens = 0
     for feed in feeds:
-        tokens += feed["input_ids"].size
+        tokens += feed[INPUT_IDS].size
         if chosen and tokens > budget:
             break
         chosen.append(feed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME, GraphEntry, Manifest, Precision
+from typing import TYPE_CHECKING
+
+from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text
 from dynbert_export.tasks import HEADS
+
+if TYPE_CHECKING:
+    from dynbert.manifest import Manifest
 
 __all__ = ["write_card"]
 
@@ -21,11 +25,12 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
     """
     model = manifest.model
     example = next((p.name for p in manifest.profiles if p.length_config is not None), manifest.profiles[0].name)
-    tokens = sorted({latency.tokens for graph in manifest.graphs for latency in graph.latency})
-    header = ["profile", "precision", "lengths", "file", *(f"ms at {count}" for count in tokens), "agreement"]
+    columns = list_conditions(latency for graph in manifest.graphs for latency in graph.latency)
+    header = ["profile", "precision", "lengths", "file", *map(conditions_header, columns), "agreement"]
     rows = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    rows += ["| " + " | ".join(_cells(manifest, graph, tokens)) + " |" for graph in manifest.graphs]
-    metric = next((graph.quality.metric for graph in manifest.graphs if graph.quality), "agreement")
+    for row in list_rows(manifest):
+        cells = [row.profile, row.number_format, row.lengths, f"`{row.file}`", *row.latency_cells(columns), row.quality]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(
         [
             f"# {model.id}",
@@ -42,7 +47,7 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
             *rows,
             "",
             f"Median milliseconds of one text on one thread of {manifest.cpu};",
-            f"agreement is the {metric.replace('_', ' ')} with the fp32 graph that drops nothing.",
+            f"agreement is the {metric_text(manifest)} with the fp32 graph that drops nothing.",
             "",
             *_fallback(manifest),
             "Made by " + ", ".join(f"{name} {version}" for name, version in manifest.created_by.items()) + ".",
@@ -58,20 +63,3 @@ def _fallback(manifest: Manifest) -> list[str]:
         return []
     heading = "INT8 graphs compute these in fp32, because answers differed too much with them in INT8:"
     return [heading, "", *(f"- `{name}`" for name in names), ""]
-
-
-def _cells(manifest: Manifest, graph: GraphEntry, tokens: list[int]) -> list[str]:
-    profile = next(profile for profile in manifest.profiles if profile.name == graph.profile)
-    everything = "an input" if profile.name == ANYTIME else "all"
-    lengths = everything if profile.length_config is None else str(LengthConfig(profile.length_config))
-    target = f" ({graph.target.value})" if graph.precision is Precision.INT8 and graph.target else ""
-    measured = {latency.tokens: f"{latency.median_ms:.2f}" for latency in graph.latency}
-    agreement = f"{graph.quality.value:.4f}" if graph.quality else ""
-    return [
-        profile.name,
-        f"{graph.precision.value}{target}",
-        lengths,
-        f"`{graph.file}`",
-        *(measured.get(count, "") for count in tokens),
-        agreement,
-    ]

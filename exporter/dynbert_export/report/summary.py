@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, milliseconds
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import ANYTIME, FULL, GraphEntry, Latency, Manifest
+from dynbert.manifest import ANYTIME, FULL, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
+    from dynbert.manifest import GraphEntry, Latency, Manifest
+
 __all__ = ["summary_table"]
+
+
+_NUMBER_WIDTH = 5
+"""Least width of a column of numbers. Without a grid, the table then fits into 80 characters and cuts nothing off."""
 
 
 def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
@@ -25,21 +32,25 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
     Returns:
         A table for a rich console.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    tokens = [latency.tokens for latency in baseline]
-    metric = next((graph.quality.metric for graph in manifest.graphs if graph.quality), "agreement").replace("_", " ")
+    columns = list_conditions(baseline)
     data = next((f" ({graph.quality.data})" for graph in manifest.graphs if graph.quality), "")
     table = Table(
         title=f"{manifest.model.id}, {manifest.model.task.value}",
-        caption=f"Median ms of one text on one thread of {manifest.cpu}. Agreement with fp32 full: {metric}{data}.",
+        caption=f"Median ms of one text on one thread of {manifest.cpu}. "
+        f"Agreement with fp32 full: {metric_text(manifest)}{data}.",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        pad_edge=False,
     )
-    table.add_column("profile")
-    table.add_column("lengths", overflow="fold")
-    table.add_column("precision")
-    for header in ("graph kB", "tokens kept", *(f"ms at {count}" for count in tokens), "speed-up", "agreement"):
-        table.add_column(header, justify="right")
-    is_published = any(graph.profile == FULL and graph.latency == baseline for graph in manifest.graphs)
+    for header in ("profile", "lengths", "precision"):
+        table.add_column(header, overflow="fold")
+    for header in ("graph kB", "tokens kept", *map(conditions_header, columns), "speed-up", "agreement"):
+        table.add_column(header, justify="right", overflow="fold", min_width=_NUMBER_WIDTH)
+    is_published = any(graph.profile == FULL and graph.precision is Precision.FP32 for graph in manifest.graphs)
     if not is_published:
         table.add_row(
             "fp32 full",
@@ -47,33 +58,28 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
             "fp32",
             "not kept",
             "100 %",
-            *(f"{x.median_ms:.2f}" for x in baseline),
+            *map(milliseconds, baseline),
             "1.00x",
             "1.0000",
         )
-    for graph in manifest.graphs:
-        table.add_row(*_cells(manifest, graph, baseline))
+    for graph, row in zip(manifest.graphs, list_rows(manifest), strict=True):
+        is_anytime = graph.profile == ANYTIME
+        table.add_row(
+            row.profile,
+            row.lengths + (" (measured: all)" if is_anytime else ""),
+            row.number_format,
+            f"{graph.bytes / 1e3:.0f}",
+            "" if is_anytime else f"{_share_kept(manifest, graph):.0%}".replace("%", " %"),
+            *row.latency_cells(columns),
+            f"{baseline[-1].median_ms / graph.latency[-1].median_ms:.2f}x",
+            row.quality,
+        )
     return table
 
 
-def _cells(manifest: Manifest, graph: GraphEntry, baseline: Sequence[Latency]) -> list[str]:
-    lengths = next(profile.length_config for profile in manifest.profiles if profile.name == graph.profile)
-    everything = "at run time (measured: all)" if graph.profile == ANYTIME else "all"
-    speed_up = baseline[-1].median_ms / graph.latency[-1].median_ms
-    return [
-        graph.profile,
-        everything if lengths is None else str(LengthConfig(lengths)),
-        graph.precision.value + (f" {graph.target.value}" if graph.target else ""),
-        f"{graph.bytes / 1e3:.0f}",
-        "" if graph.profile == ANYTIME else f"{_share_kept(manifest, lengths):.0%}".replace("%", " %"),
-        *(f"{latency.median_ms:.2f}" for latency in graph.latency),
-        f"{speed_up:.2f}x",
-        f"{graph.quality.value:.4f}" if graph.quality else "",
-    ]
-
-
-def _share_kept(manifest: Manifest, lengths: tuple[int | float, ...] | None) -> float:
+def _share_kept(manifest: Manifest, graph: GraphEntry) -> float:
     """Return the share of an input's tokens that leave the layers, on average over layers, at the maximum length."""
+    lengths = next(profile.length_config for profile in manifest.profiles if profile.name == graph.profile)
     if lengths is None:
         return 1.0
     longest = manifest.model.max_length
