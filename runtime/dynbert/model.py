@@ -9,14 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError, InputError
-from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
-from dynbert.selection import explain_choice, make_request, parse_precision, profile_names, select_graph
+from dynbert.selection import bind_request, explain_choice, make_request, parse_precision, profile_names
 from dynbert.session import GraphCache, check_threads
 from dynbert.tasks.base import Arguments, TaskContext
 from dynbert.tasks.feature_extraction import EncodeOptions, encode
@@ -26,10 +23,11 @@ from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
-    from dynbert.session import Graph
+    from dynbert.selection import BoundRequest
     from dynbert.tasks.token_classification import Aggregation
 
     LengthConfigLike = LengthConfig | str | Iterable[int | float]
@@ -96,6 +94,7 @@ class DynamicBert:
         self._manifest = manifest
         self._precision = precision
         self._graphs = GraphCache(bundle, threads)
+        self._explained: set[str] = set()  # files of graphs whose choice a warning has told of, or need not
 
     @property
     def manifest(self) -> Manifest:
@@ -156,14 +155,7 @@ class DynamicBert:
                 ``LengthConfigError`` if the bundle has no graph for what was asked.
             BundleError: If the graph cannot be opened or run.
         """
-        request = make_request(self._manifest, profile=profile, length_config=length_config)
-        entry = select_graph(self._manifest, request, precision=self._precision, machine=int8_target())
-        feed = check_inputs(inputs, self._manifest.model)
-        if request.length_config is not None:
-            keep_cls = self._manifest.model.always_keep_cls_token
-            lengths = request.length_config.resolve(feed[INPUT_IDS].shape[-1], always_keep_cls_token=keep_cls)
-            feed[LENGTH_CONFIG] = np.array(lengths, np.int64)
-        return self._open(entry).run(feed)
+        return self._run(self._bind(profile, length_config), inputs)
 
     def __call__(  # noqa: PLR0913 - the options of eight tasks; all but the first by keyword
         self,
@@ -224,7 +216,7 @@ class DynamicBert:
         }
         given = cast("Arguments", {name: value for name, value in values.items() if value is not None})
         task_spec(self.task).check_call(given)
-        return task_spec(self.task).answer(self._task_context(profile, length_config), given)
+        return task_spec(self.task).answer(self._task_context(self._bind(profile, length_config)), given)
 
     def encode(
         self,
@@ -258,7 +250,8 @@ class DynamicBert:
                 f"encode needs a bundle for {Task.FEATURE_EXTRACTION.value}, got one for {self.task.value}. "
                 f"Call it as {task_spec(self.task).call}."
             )
-        return encode(self._task_context(profile, length_config), texts, EncodeOptions(batch_size, truncate, pooling))
+        options = EncodeOptions(batch_size, truncate, pooling)
+        return encode(self._task_context(self._bind(profile, length_config)), texts, options)
 
     def __repr__(self) -> str:
         model = self._manifest.model
@@ -271,19 +264,21 @@ class DynamicBert:
             raise BundleError(f"{self._bundle} must have a {TOKENIZER_FILE} to read text, got none. Export it again.")
         return TextTokenizer.open(self._bundle / TOKENIZER_FILE, self._manifest.model)
 
-    def _task_context(self, profile: str | None, length_config: LengthConfigLike | None) -> TaskContext:
-        # Resolved once: an iterator would be used up by the first batch.
-        config = None if length_config is None else LengthConfig.of(length_config)
-        request = make_request(self._manifest, profile=profile, length_config=config)
-        if config is None:
-            config = self.profiles[request.profile].length_config
-        run = partial(self.run, profile=profile, length_config=request.length_config)
-        may_pad = config is None or not config.is_fractional
-        return TaskContext(self._manifest.model, self._tokenizer, run, may_pad=may_pad)
-
-    def _open(self, entry: GraphEntry) -> Graph:
-        if entry.file not in self._graphs:
-            notice = explain_choice(self._manifest, entry, precision=self._precision, machine=int8_target())
+    def _bind(self, profile: str | None, length_config: LengthConfigLike | None) -> BoundRequest:
+        """Resolve what a call asks for; only the public methods call this, so that a warning blames their caller."""
+        request = make_request(self._manifest, profile=profile, length_config=length_config)
+        machine = int8_target()
+        bound = bind_request(self._manifest, request, precision=self._precision, machine=machine)
+        if bound.graph.file not in self._explained:
+            notice = explain_choice(self._manifest, bound.graph, precision=self._precision, machine=machine)
             if notice is not None:
                 warnings.warn(notice, RuntimeWarning, stacklevel=3)
-        return self._graphs.get(entry.file)
+            self._explained.add(bound.graph.file)
+        return bound
+
+    def _run(self, bound: BoundRequest, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        feed = bound.feed(inputs)  # first: a wrong input opens no graph
+        return self._graphs.get(bound.graph.file).run(feed)
+
+    def _task_context(self, bound: BoundRequest) -> TaskContext:
+        return TaskContext(bound.model, self._tokenizer, partial(self._run, bound), may_pad=bound.may_pad)

@@ -1,7 +1,8 @@
 """Which graph of a bundle answers a request: pure functions of the manifest, the request and the machine.
 
 A request names a profile or a length config. Other ways to ask (a time budget, a least quality) belong here too: they
-come down to choosing a profile, then a graph of it.
+come down to choosing a profile, then a graph of it. A call resolves its request once, into a ``BoundRequest``, and all
+its batches run by that.
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dynbert.errors import InputError, ProfileError
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from dynbert.manifest import GraphEntry, Manifest
+    from numpy.typing import ArrayLike, NDArray
+
+    from dynbert.manifest import GraphEntry, Manifest, ModelInfo
 
 __all__ = [
+    "BoundRequest",
     "GraphRequest",
+    "bind_request",
     "explain_choice",
     "is_exact_on",
     "make_request",
@@ -51,6 +59,44 @@ class GraphRequest:
     profile: str = FULL
     length_config: LengthConfig | None = None
     """Set for the anytime graph only; has one entry a layer, within the model's maximum length."""
+
+
+@dataclass(frozen=True)
+class BoundRequest:
+    """A request bound to the graph that answers it: all that a run needs to know beside its rows."""
+
+    model: ModelInfo
+    graph: GraphEntry
+    length_config: LengthConfig | None
+    """Tokens that the graph keeps after each layer; None where it drops nothing."""
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether rows of unequal length may run together.
+
+        Not under fractions of the input's length: a padded row would keep more tokens than it does alone.
+        """
+        return self.length_config is None or not self.length_config.is_fractional
+
+    def feed(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.int64]]:
+        """Return what the graph is fed for some rows.
+
+        Args:
+            inputs: As for ``check_inputs``.
+
+        Returns:
+            The checked inputs, and for an anytime graph the lengths for rows of that many tokens.
+
+        Raises:
+            InputError: If the inputs break a rule.
+        """
+        feed = check_inputs(inputs, self.model)
+        if self.graph.profile == ANYTIME and self.length_config is not None:
+            tokens = feed[INPUT_IDS].shape[-1]
+            keep_cls = self.model.always_keep_cls_token
+            counts = self.length_config.resolve(tokens, always_keep_cls_token=keep_cls)
+            feed[LENGTH_CONFIG] = np.array(counts, np.int64)
+        return feed
 
 
 def make_request(
@@ -149,12 +195,35 @@ def select_graph(
         ProfileError: If the profile has no graph of that precision.
     """
     graphs = [graph for graph in manifest.graphs if graph.profile == request.profile]
-    candidates = [graph for graph in graphs if precision in {None, graph.precision}]
-    if not candidates:
+    eligible = [graph for graph in graphs if precision in {None, graph.precision}]
+    if not eligible:
         there = ", ".join(sorted({graph.precision.value for graph in graphs}))
         wanted = "any" if precision is None else precision.value
         raise ProfileError(f"precision must be one of {there} for profile {request.profile!r}, got {wanted}.")
-    return min(candidates, key=lambda graph: _preference(graph, machine))
+    return min(eligible, key=lambda graph: _preference(graph, machine))
+
+
+def bind_request(
+    manifest: Manifest, request: GraphRequest, *, precision: Precision | None, machine: Target | None
+) -> BoundRequest:
+    """Bind a request to the graph that ``select_graph`` chooses.
+
+    Args:
+        manifest: The bundle's.
+        request: As ``make_request`` returns it.
+        precision: What the caller insists on; None to choose.
+        machine: Best INT8 instruction set of the machine; None if it has none.
+
+    Returns:
+        The graph with its lengths: the request's own, or those that the profile has frozen in.
+
+    Raises:
+        ProfileError: If the profile has no graph of that precision.
+    """
+    graph = select_graph(manifest, request, precision=precision, machine=machine)
+    frozen = {entry.name: entry.length_config for entry in manifest.profiles}[request.profile]
+    config = request.length_config if frozen is None else LengthConfig(frozen)
+    return BoundRequest(manifest.model, graph, config)
 
 
 def is_exact_on(graph: GraphEntry, machine: Target | None) -> bool:
