@@ -10,7 +10,7 @@ import numpy as np
 from dynbert.errors import InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, check_whole_number, text_records
+from dynbert.tasks.base import DEFAULT_BATCH_SIZE, TaskSpec, as_texts, check_whole_number, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class EncodeOptions:
         InputError: On construction, when a value is out of its range.
     """
 
-    batch_size: int = 32
+    batch_size: int = DEFAULT_BATCH_SIZE
     """Most texts to run together, at least 1."""
     truncate: bool = False
     """Whether to cut what is longer than the model's maximum length."""
@@ -87,9 +87,9 @@ def encode(task: TaskContext, texts: str | Sequence[str], options: EncodeOptions
     """
     items, is_single = as_texts(texts)
     pooling = options.resolve_pooling(task.model.pooling)
-    batches = task.run_batches(task.tokenizer.encode(items, truncate=options.truncate), options.batch_size)
-    rows = [pool(batch.output("last_hidden_state"), batch.mask, pooling) for batch in batches]
-    embeddings = np.concatenate([np.empty((0, task.model.hidden_size), np.float32), *rows])
+    embeddings = np.empty((len(items), task.model.hidden_size), np.float32)
+    for row in task.run_rows(task.tokenizer.encode(items, truncate=options.truncate), options.batch_size):
+        embeddings[row.index] = pool(row.output("last_hidden_state")[None], row.mask[None], pooling)[0]
     return np.asarray(embeddings[0]) if is_single else embeddings
 
 

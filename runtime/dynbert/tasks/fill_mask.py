@@ -15,7 +15,14 @@ import numpy as np
 from dynbert.errors import BundleError, InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, check_whole_number, softmax, text_records
+from dynbert.tasks.base import (
+    DEFAULT_BATCH_SIZE,
+    TaskSpec,
+    as_texts,
+    check_whole_number,
+    softmax,
+    text_records,
+)
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
 
 __all__ = [
     "DEFAULT_TOP_K",
@@ -40,8 +47,6 @@ __all__ = [
 ]
 
 DEFAULT_TOP_K = 5
-_TEXTS_PER_BATCH = 4
-"""Few: a row's logits are tokens times vocabulary, 60 MB at 512 tokens."""
 _CONTINUES = "##"
 
 
@@ -73,7 +78,11 @@ class MaskedToken:
 
 
 def fill_masks(
-    task: TaskContext, texts: str | Sequence[str], *, top_k: int = DEFAULT_TOP_K
+    task: TaskContext,
+    texts: str | Sequence[str],
+    *,
+    top_k: int = DEFAULT_TOP_K,
+    batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> tuple[MaskedToken, ...] | list[tuple[MaskedToken, ...]]:
     """Fill the masks of one or several texts.
 
@@ -81,6 +90,7 @@ def fill_masks(
         task: The bundle's side of the call.
         texts: A text with at least one mask token, or a list of them.
         top_k: How many candidates a mask gets, at least 1; no more than the vocabulary has.
+        batch_size: Most texts to run together, at least 1.
 
     Returns:
         The text's masks in order, or a list of them in the texts' order.
@@ -97,12 +107,11 @@ def fill_masks(
         if not count_masks(task, encoding):
             name = item_name("text", index, len(items))
             raise InputError(f"{name} must have the mask token {mask} at least once, got {text[:40]!r}.")
-    results: list[tuple[MaskedToken, ...]] = []
-    rows = zip(items, encodings, strict=True)
-    for batch in task.run_batches(encodings, _TEXTS_PER_BATCH):
-        for logits in batch.output("logits"):
-            text, encoding = next(rows)
-            results.append(fill_row(task, encoding, (text,), logits, top_k))
+
+    def read(row: Row) -> tuple[MaskedToken, ...]:
+        return fill_row(task, encodings[row.index], (items[row.index],), row.output("logits"), top_k)
+
+    results = task.map_rows(encodings, batch_size, read)
     return results[0] if is_single else results
 
 

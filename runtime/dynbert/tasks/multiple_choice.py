@@ -14,7 +14,7 @@ import numpy as np
 from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, softmax, text_records
+from dynbert.tasks.base import DEFAULT_BATCH_SIZE, TaskSpec, as_texts, regroup, softmax, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dynbert.tasks.base import Arguments, Shapes, TaskContext
 
 __all__ = ["SPEC", "Choice", "choose"]
-
-_ROWS_PER_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ def choose(
     choices: Sequence[str] | Sequence[Sequence[str]],
     *,
     truncate: bool = False,
+    batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Choice | list[Choice]:
     """Choose for one or several texts.
 
@@ -56,6 +55,7 @@ def choose(
         texts: A text, or a list of them.
         choices: The choices, at least one; for a list of texts a list of as many lists, which may differ in length.
         truncate: Whether to cut the longer of text and choice where both are longer than the model's maximum length.
+        batch_size: Most pairs of text and choice to run together, at least 1.
 
     Returns:
         The best choice, or a list of them in the texts' order.
@@ -65,21 +65,21 @@ def choose(
             lists differ in length.
     """
     items, is_single = as_texts(texts)
-    options = _as_options(choices, None if is_single else len(items))
+    choices_of_texts = _as_choices(choices, None if is_single else len(items))
     pairs, names = [], []
-    for index, (text, of_text) in enumerate(zip(items, options, strict=True)):
+    for index, (text, of_text) in enumerate(zip(items, choices_of_texts, strict=True)):
         name = item_name("text", index, len(items))
         suffix = "" if len(items) == 1 else f" of {name}"
         pairs += [(text, choice) for choice in of_text]
         names += [(name, f"choice {number}{suffix}") for number in range(len(of_text))]
-    batches = task.run_batches(task.tokenizer.encode_pairs(pairs, names, truncate=truncate), _ROWS_PER_BATCH)
-    logits = np.concatenate([np.empty(0), *(batch.output("logits").ravel() for batch in batches)])  # [rows]
-    ends = np.cumsum([len(of_text) for of_text in options], dtype=np.int64)
-    results = [_choice(of_text, logits[end - len(of_text) : end]) for of_text, end in zip(options, ends, strict=True)]
+    encodings = task.tokenizer.encode_pairs(pairs, names, truncate=truncate)
+    logits = task.map_rows(encodings, batch_size, lambda row: float(row.output("logits")[0]))
+    logits_of_texts = regroup(logits, map(len, choices_of_texts))
+    results = [_choice(*of_text) for of_text in zip(choices_of_texts, logits_of_texts, strict=True)]
     return results[0] if is_single else results
 
 
-def _as_options(choices: Sequence[str] | Sequence[Sequence[str]], texts: int | None) -> list[list[str]]:
+def _as_choices(choices: Sequence[str] | Sequence[Sequence[str]], texts: int | None) -> list[list[str]]:
     """Return the choices of each text; ``texts`` is None where a single one was given."""
     if not isinstance(choices, (list, tuple)):
         raise InputError(f"choices must be a list of strings, got {type(choices).__name__}.")
@@ -96,8 +96,8 @@ def _as_options(choices: Sequence[str] | Sequence[Sequence[str]], texts: int | N
     return [list(of_text) for of_text in per_text]
 
 
-def _choice(choices: Sequence[str], logits: Any) -> Choice:
-    scores = tuple(softmax(logits).tolist())
+def _choice(choices: Sequence[str], logits: Sequence[float]) -> Choice:
+    scores = tuple(softmax(np.array(logits)).tolist())
     best = int(np.argmax(logits))
     return Choice(best, choices[best], scores[best], scores)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_pairs, pair_names, softmax, text_records
+from dynbert.tasks.base import DEFAULT_BATCH_SIZE, TaskSpec, as_pairs, pair_names, softmax, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SPEC", "NextSentence", "as_next_sentence", "next_sentence_table", "predict_next_sentences"]
 
-_PAIRS_PER_BATCH = 32
 _IS_NEXT = 0
 """The index of the logit that says that the second text follows, as in transformers."""
 
@@ -35,7 +34,12 @@ class NextSentence:
 
 
 def predict_next_sentences(
-    task: TaskContext, texts: str | Sequence[str], text_pair: str | Sequence[str], *, truncate: bool = False
+    task: TaskContext,
+    texts: str | Sequence[str],
+    text_pair: str | Sequence[str],
+    *,
+    truncate: bool = False,
+    batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> NextSentence | list[NextSentence]:
     """Say of one or several pairs whether the second text follows the first.
 
@@ -44,6 +48,7 @@ def predict_next_sentences(
         texts: The first text, or a list of them.
         text_pair: The second text, or a list of as many.
         truncate: Whether to cut the longer text of a pair that is longer than the model's maximum length.
+        batch_size: Most pairs to run together, at least 1.
 
     Returns:
         A prediction, or a list of them in the pairs' order.
@@ -53,11 +58,7 @@ def predict_next_sentences(
     """
     pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
     encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=truncate)
-    results = [
-        as_next_sentence(logits)
-        for batch in task.run_batches(encodings, _PAIRS_PER_BATCH)
-        for logits in batch.output("logits")
-    ]
+    results = task.map_rows(encodings, batch_size, lambda row: as_next_sentence(row.output("logits")))
     return results[0] if is_single else results
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert.tasks.base import TaskSpec, as_pairs, as_texts, check_whole_number, pair_names, text_records
+from dynbert.tasks.base import (
+    DEFAULT_BATCH_SIZE,
+    TaskSpec,
+    as_pairs,
+    as_texts,
+    check_whole_number,
+    pair_names,
+    text_records,
+)
 from dynbert.tasks.fill_mask import (
     DEFAULT_TOP_K,
     MaskedToken,
@@ -25,12 +33,9 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
 
 __all__ = ["SPEC", "Pretraining", "predict_pretraining"]
-
-_ROWS_PER_BATCH = 4
-"""Few, for the reason in ``fill_mask``."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def predict_pretraining(
     text_pair: str | Sequence[str] | None = None,
     *,
     top_k: int = DEFAULT_TOP_K,
+    batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Pretraining | list[Pretraining]:
     """Fill masks and judge pairs.
 
@@ -57,6 +63,7 @@ def predict_pretraining(
         texts: A text, or a list of them.
         text_pair: The second text, or a list of as many. Without it each text needs a mask.
         top_k: How many candidates a mask gets, at least 1; no more than the vocabulary has.
+        batch_size: Most texts or pairs to run together, at least 1.
 
     Returns:
         What was found, or a list of that in the texts' order.
@@ -68,24 +75,23 @@ def predict_pretraining(
     """
     check_whole_number("top_k", top_k, least=1)
     mask = check_mask_token(task)
-    rows: list[tuple[str, ...]]
+    texts_of_rows: list[tuple[str, ...]]
     if text_pair is None:
         items, is_single = as_texts(texts)
-        rows = [(text,) for text in items]
+        texts_of_rows = [(text,) for text in items]
         encodings = task.tokenizer.encode(items, truncate=None)
         _check_masks(task, items, encodings, mask)
     else:
         pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
-        rows = [*pairs]
+        texts_of_rows = [*pairs]
         encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=None)
-    results: list[Pretraining] = []
-    left = zip(rows, encodings, strict=True)
-    for batch in task.run_batches(encodings, _ROWS_PER_BATCH):
-        tokens, relations = batch.output("prediction_logits"), batch.output("seq_relationship_logits")
-        for token_logits, pair_logits in zip(tokens, relations, strict=True):
-            row, encoding = next(left)
-            following = None if text_pair is None else as_next_sentence(pair_logits)
-            results.append(Pretraining(fill_row(task, encoding, row, token_logits, top_k), following))
+
+    def read(row: Row) -> Pretraining:
+        tokens, relations = row.output("prediction_logits"), row.output("seq_relationship_logits")
+        masks = fill_row(task, encodings[row.index], texts_of_rows[row.index], tokens, top_k)
+        return Pretraining(masks, None if text_pair is None else as_next_sentence(relations))
+
+    results = task.map_rows(encodings, batch_size, read)
     return results[0] if is_single else results
 
 

@@ -15,7 +15,16 @@ import numpy as np
 from dynbert.errors import BundleError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_pairs, as_texts, label_names, pair_names, softmax, text_records
+from dynbert.tasks.base import (
+    DEFAULT_BATCH_SIZE,
+    TaskSpec,
+    as_pairs,
+    as_texts,
+    label_names,
+    pair_names,
+    softmax,
+    text_records,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,11 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
 
 __all__ = ["SPEC", "Classification", "classify"]
 
-_TEXTS_PER_BATCH = 32
 _SINGLE_LABEL = "single_label_classification"
 _MULTI_LABEL = "multi_label_classification"
 _REGRESSION = "regression"
@@ -51,6 +59,7 @@ def classify(
     text_pair: str | Sequence[str] | None = None,
     *,
     truncate: bool = False,
+    batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Classification | list[Classification]:
     """Classify one or several texts, or pairs of texts.
 
@@ -59,6 +68,7 @@ def classify(
         texts: A text, or a list of them.
         text_pair: For models of pairs (inference, paraphrases): the second text, or a list of as many.
         truncate: Whether to cut what is longer than the model's maximum length; of a pair the longer text.
+        batch_size: Most texts to run together, at least 1.
 
     Returns:
         A classification, or a list of them in the texts' order.
@@ -72,24 +82,23 @@ def classify(
     else:
         pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
         encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=truncate)
-    results: list[Classification] = []
-    for batch in task.run_batches(encodings, _TEXTS_PER_BATCH):
-        logits = batch.output("logits")
-        labels = label_names(task.model.labels, logits.shape[-1])
-        results += [_classification(labels, row) for row in _scores(logits, task.model.problem_type)]
+    results = task.map_rows(encodings, batch_size, lambda row: _read_row(row, task.model))
     return results[0] if is_single else results
 
 
-def _classification(labels: Sequence[str], scores: NDArray[np.float64]) -> Classification:
+def _read_row(row: Row, model: ModelInfo) -> Classification:
+    logits = row.output("logits")
+    labels = label_names(model.labels, len(logits))
+    scores = _scores(logits, model.problem_type)
     by_label = {label: float(score) for label, score in zip(labels, scores, strict=True)}
     best = int(scores.argmax())
     return Classification(labels[best], float(scores[best]), by_label)
 
 
 def _scores(logits: NDArray[Any], problem_type: str | None) -> NDArray[np.float64]:
-    """Return scores from logits, both [batch, labels]."""
+    """Return scores from logits, both [labels]."""
     values = logits.astype(np.float64)
-    kind = problem_type or (_REGRESSION if logits.shape[-1] == 1 else _SINGLE_LABEL)
+    kind = problem_type or (_REGRESSION if len(logits) == 1 else _SINGLE_LABEL)
     if kind == _REGRESSION:
         return values
     if kind == _MULTI_LABEL:

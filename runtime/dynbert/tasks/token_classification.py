@@ -13,15 +13,23 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, check_stride, label_names, softmax, text_records
+from dynbert.tasks.base import (
+    DEFAULT_BATCH_SIZE,
+    TaskSpec,
+    as_texts,
+    check_stride,
+    label_names,
+    regroup,
+    softmax,
+    text_records,
+)
 from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
@@ -30,12 +38,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
     from dynbert.tokenization import Window
 
 __all__ = ["SPEC", "Aggregation", "Entity", "LabelOptions", "TokenLabels", "Word", "label_tokens"]
 
-_WINDOWS_PER_BATCH = 8
 _OUTSIDE = "O"
 _BEGINS, _CONTINUES = "B-", "I-"
 
@@ -106,6 +113,8 @@ class LabelOptions:
     """How a word's pieces decide on its label."""
     stride: int | None = None
     """Tokens that neighbouring windows of a long text share, at least 0. None: 128, or half a window if less."""
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Most windows to run together, at least 1."""
 
     def __post_init__(self) -> None:
         check_stride(self.stride)
@@ -116,16 +125,19 @@ class LabelOptions:
             raise InputError(f"aggregation must be one of {known}, got {self.aggregation!r}.") from err
 
 
-@dataclass
-class _Reading:
-    """What the best window so far says of a word."""
+class _Reading(NamedTuple):
+    """What one window says of a word."""
 
+    number: int
+    """Which of the text's words it is."""
     rank: tuple[int, int]
     """Pieces of the word in the window, and tokens between the word and the nearest edge."""
     start: int
+    """The word's first character in the text."""
     end: int
-    probabilities: NDArray[np.float64]
-    """[pieces, labels]."""
+    """Character after its last token."""
+    label: str
+    score: float
 
 
 def label_tokens(
@@ -145,60 +157,53 @@ def label_tokens(
         InputError: If a text has no token, or the stride is not shorter than a window.
     """
     items, is_single = as_texts(texts)
-    windows = task.tokenizer.text_windows(items, stride=options.stride)
-    logits = _run_windows(task, [window for of_text in windows for window in of_text])
+    windows_of_texts = task.tokenizer.text_windows(items, stride=options.stride)
+    windows = [window for of_text in windows_of_texts for window in of_text]
     aggregation = Aggregation(options.aggregation)
+
+    def read(row: Row) -> list[_Reading]:
+        return list(_read_words(windows[row.index], row.output("logits"), task.model.labels, aggregation))
+
+    readings = task.map_rows([window.encoding for window in windows], options.batch_size, read)
     results = []
-    for text, of_text in zip(items, windows, strict=True):
-        of_windows = list(islice(logits, len(of_text)))
-        words = _label_words(text, of_text, of_windows, task.model.labels, aggregation)
+    for text, of_text in zip(items, regroup(readings, map(len, windows_of_texts)), strict=True):
+        words = _best_words(text, of_text)
         results.append(TokenLabels(words, _group_words(text, words)))
     return results[0] if is_single else results
 
 
-def _run_windows(task: TaskContext, windows: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    """Yield the logits of each window's own tokens, [tokens, labels]."""
-    rows = iter(windows)
-    for batch in task.run_batches([window.encoding for window in windows], _WINDOWS_PER_BATCH):
-        for logits in batch.output("logits"):
-            window = next(rows)
-            yield logits[window.first : window.stop]
-
-
-def _label_words(
-    text: str,
-    windows: Sequence[Window],
-    logits: Sequence[NDArray[Any]],
-    labels: Sequence[str],
-    aggregation: Aggregation,
-) -> tuple[Word, ...]:
-    """Return every word of a text; ``logits`` are those of each window's own tokens, [tokens, labels]."""
-    best: dict[int, _Reading] = {}
-    for window, of_window in zip(windows, logits, strict=True):
-        for number, reading in _read_words(window, softmax(of_window)):
-            if number not in best or reading.rank > best[number].rank:
-                best[number] = reading
-    words = []
-    for _, reading in sorted(best.items()):
-        names = label_names(labels, reading.probabilities.shape[-1])
-        scores = _aggregate(reading.probabilities, aggregation)
-        label = int(scores.argmax())
-        end = after_marks(text, reading.end)
-        words.append(Word(text[reading.start : end], names[label], float(scores[label]), reading.start, end))
-    return tuple(words)
-
-
-def _read_words(window: Window, probabilities: NDArray[np.float64]) -> Iterator[tuple[int, _Reading]]:
-    """Yield number and reading of each word that a window has a piece of; ``probabilities`` are [tokens, labels]."""
+def _read_words(
+    window: Window, logits: NDArray[Any], labels: Sequence[str], aggregation: Aggregation
+) -> Iterator[_Reading]:
+    """Yield a reading of each word that a window has a piece of; ``logits`` are the row's, [tokens, labels]."""
     numbers = window.encoding.word_ids[window.first : window.stop]
+    probabilities = softmax(logits[window.first : window.stop])
+    names = label_names(labels, probabilities.shape[-1])
     pieces: dict[int, list[int]] = {}
     for position, number in enumerate(numbers):
         if number is not None:
             pieces.setdefault(number, []).append(position)
     for number, positions in pieces.items():
         margin = min(positions[0], len(numbers) - 1 - positions[-1])
-        start, end = window.words[positions[0]]
-        yield number, _Reading((len(positions), margin), start, end, probabilities[positions])
+        scores = _aggregate(probabilities[positions], aggregation)
+        label = int(scores.argmax())
+        yield _Reading(
+            number, (len(positions), margin), *window.words[positions[0]], names[label], float(scores[label])
+        )
+
+
+def _best_words(text: str, readings: Sequence[Sequence[_Reading]]) -> tuple[Word, ...]:
+    """Return every word of a text, from the readings of each of its windows in order."""
+    best: dict[int, _Reading] = {}
+    for of_window in readings:
+        for reading in of_window:
+            if reading.number not in best or reading.rank > best[reading.number].rank:
+                best[reading.number] = reading
+    words = []
+    for _, reading in sorted(best.items()):
+        end = after_marks(text, reading.end)
+        words.append(Word(text[reading.start : end], reading.label, reading.score, reading.start, end))
+    return tuple(words)
 
 
 def _aggregate(probabilities: NDArray[np.float64], aggregation: Aggregation) -> NDArray[np.float64]:
