@@ -112,6 +112,14 @@ def test_run_passes_every_option_on(question_bundle):
     assert record["score"] == pytest.approx(expected.score)
 
 
+def test_run_passes_the_batch_size_on(classification_bundle, fed_shapes):
+    for flags, sizes in (((), [3]), (("--batch-size", 2), [2, 1])):
+        result = invoke("run", classification_bundle.folder, *flags, stdin="good\nbad\nthe\n")
+        assert result.exit_code == 0, result.output
+        assert [shape[0] for shape, _ in fed_shapes] == sizes
+        fed_shapes.clear()
+
+
 def test_run_classifies_texts(classification_bundle):
     texts = ["good film", "bad film"]
     expected = dynbert.load(classification_bundle.folder)(texts)
@@ -173,7 +181,11 @@ def test_run_cuts_long_text_only_when_told_to(classification_bundle):
         (["--text", "a", "--precision", "int4"], "'int4' is not one of 'int8', 'fp32'"),
         (["--text", "a", "--threads", "0"], "0 is not in the range x>=1"),
         (["--text", "a", "--stride", "-1"], "-1 is not in the range x>=0"),
-        (["--text", "a", "--stride", "3"], "takes --text (optional: --text-pair, --truncate), got --text, --stride."),
+        (["--text", "a", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (
+            ["--text", "a", "--stride", "3"],
+            "takes --text (optional: --text-pair, --truncate, --batch-size), got --text, --stride.",
+        ),
         (["--question", "a", "--context", "b"], "A bundle for text-classification takes --text"),
         ([], "Give --text, or the input on standard input"),
         (["--text", "-"], "Give --text, or the input on standard input"),
@@ -190,7 +202,10 @@ def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, argument
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "a"], "takes --question and --context (optional: --stride, --max-answer-tokens), got --text."),
+        (
+            ["--text", "a"],
+            "takes --question and --context (optional: --stride, --max-answer-tokens, --batch-size), got --text.",
+        ),
         (["--question", "a"], "Give --context, or the input on standard input"),
         (["--question", "a", "--context", "b", "--truncate"], "got --question, --context, --truncate."),
         (["--question", "", "--context", "b"], "question must have at least one token"),
@@ -377,14 +392,14 @@ def test_run_classifies_pairs(classification_bundle):
 
 
 TAKEN = {
-    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens)",
-    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate)",
-    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation)",
-    Task.FILL_MASK: "--text (optional: --top-k)",
-    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate)",
-    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate)",
-    Task.PRETRAINING: "--text (optional: --text-pair, --top-k)",
-    Task.FEATURE_EXTRACTION: "--text (optional: --truncate)",
+    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens, --batch-size)",
+    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate, --batch-size)",
+    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation, --batch-size)",
+    Task.FILL_MASK: "--text (optional: --top-k, --batch-size)",
+    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate, --batch-size)",
+    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate, --batch-size)",
+    Task.PRETRAINING: "--text (optional: --text-pair, --top-k, --batch-size)",
+    Task.FEATURE_EXTRACTION: "--text (optional: --truncate, --batch-size)",
 }
 VALUES = {
     "--text-pair": ("a",),
@@ -396,6 +411,7 @@ VALUES = {
     "--aggregation": ("max",),
     "--top-k": (3,),
     "--truncate": (),
+    "--batch-size": (3,),
 }
 
 
@@ -415,9 +431,9 @@ def test_run_ends_with_2_and_what_the_task_takes_when_an_option_is_of_another_ta
         (
             Task.NEXT_SENTENCE_PREDICTION,
             ["--text", "a"],
-            "takes --text and --text-pair (optional: --truncate), got --t",
+            "takes --text and --text-pair (optional: --truncate, --batch-size), got --text.",
         ),
-        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate), got none of them."),
+        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate, --batch-size), got none of them."),
         (Task.MULTIPLE_CHOICE, ["--choice", "a"], "Give --text, or the input on standard input"),
         (
             Task.NEXT_SENTENCE_PREDICTION,

@@ -1,4 +1,4 @@
-"""What the tasks share: what they are to the rest of the runtime, what they get of a bundle, checks of arguments.
+"""What the tasks share: what they are to the rest of the runtime, and what they get of a bundle.
 
 The rest of the runtime knows tasks as ``TaskSpec``; a task knows a bundle as ``TaskContext``, its tokenizer and model
 facts with a way to run the chosen graph over many rows.
@@ -12,70 +12,47 @@ default, and the bound on a batch's tokens, which also bounds memory where logit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from dynbert.errors import BundleError, InputError
 from dynbert.inputs import ATTENTION_MASK, arrange_rows
-from dynbert.tokenization import item_name
+from dynbert.tasks.arguments import ARGUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo, Task
-    from dynbert.tokenization import PairNames, TextTokenizer
+    from dynbert.tokenization import TextTokenizer
 
 __all__ = [
-    "DEFAULT_BATCH_SIZE",
-    "Arguments",
+    "Given",
     "Row",
     "Shapes",
     "TaskContext",
     "TaskSpec",
-    "as_pairs",
-    "as_texts",
-    "check_stride",
-    "check_whole_number",
     "label_names",
-    "pair_names",
     "regroup",
     "softmax",
-    "text_records",
 ]
 
-DEFAULT_BATCH_SIZE = 8
-"""Most texts that run together where a call does not say."""
 _TOKENS_PER_BATCH = 1024
 """Most tokens that run together, padding included; a longer row runs alone. Their logits over BERT's vocabulary take
 125 MB."""
+
+Given = Mapping[str, Any]
+"""What a call was given, by the names of ``ARGUMENTS``."""
 
 Shapes = dict[str, tuple[int | None, ...]]
 """Output's name -> shape; a None stands for any size."""
 
 T = TypeVar("T")
-
-
-class Arguments(TypedDict, total=False):
-    """What a call of a model was given beside the profile, by the names of ``DynamicBert.__call__``.
-
-    What was not given is absent; each task knows its own defaults.
-    """
-
-    texts: str | Sequence[str]
-    text_pair: str | Sequence[str]
-    choices: Sequence[str] | Sequence[Sequence[str]]
-    question: str | Sequence[str]
-    context: str | Sequence[str]
-    truncate: bool
-    stride: int
-    max_answer_tokens: int
-    aggregation: str
-    top_k: int
 
 
 @dataclass(frozen=True)
@@ -86,16 +63,17 @@ class TaskSpec:
     call: str
     """How a model is called in Python, for messages."""
     needed: frozenset[str]
-    """The arguments that every call must have."""
+    """The arguments that every call must have; what they are, ``arguments`` declares."""
     optional: frozenset[str]
     """Those that a call may have."""
-    answer: Callable[[TaskContext, Arguments], Any]
-    """Answers a call that has the arguments above: one result, or a list of them where lists were given."""
+    answer: Callable[..., Any]
+    """Answers a call: takes a ``TaskContext``, and by keyword a value of each argument above; returns one result, or a
+    list of them where lists were given."""
     output_shapes: Callable[[ModelInfo, int, int], Shapes]
     """The outputs that a graph must have for so many rows (see ``arrange_rows``) of so many tokens."""
-    to_json: Callable[[Arguments, Any], Any]
+    to_json: Callable[[Given, Any], Any]
     """What the command prints of a call and its result as JSON; texts are lists there."""
-    to_text: Callable[[Arguments, Any], str]
+    to_text: Callable[[Given, Any], str]
     """What it prints for people."""
     main_text: str = "texts"
     """The argument that the command reads from standard input where it is not given."""
@@ -111,22 +89,34 @@ class TaskSpec:
         """
         return self.needed <= given <= self.needed | self.optional
 
-    def check_call(self, given: Arguments) -> None:
-        """Check which arguments a call in Python has.
+    def read_call(self, arguments: Given) -> dict[str, Any]:
+        """Check what a call in Python was given, and complete it.
 
         Args:
-            given: The arguments.
+            arguments: What was passed, by name; None is the same as nothing.
+
+        Returns:
+            A value of every argument that ``answer`` takes: as given, or the default.
 
         Raises:
-            InputError: If a needed one is missing, or one is of another task.
+            TypeError: If there is no such argument.
+            InputError: If a needed one is missing, one is of another task, or an option's value breaks a rule.
         """
-        if self.is_call(frozenset(given)):
-            return
-        options = f" Options: {', '.join(sorted(self.optional))}." if self.optional else ""
-        raise InputError(
-            f"A bundle for {self.task.value} must be called as {self.call}, "
-            f"got {', '.join(sorted(given)) or 'no text'}.{options}"
-        )
+        for name in arguments:
+            if name not in ARGUMENTS:
+                known = ", ".join(item for item in ARGUMENTS if item in self.needed | self.optional)
+                raise TypeError(
+                    f"DynamicBert.__call__() got an unexpected keyword argument {name!r}. "
+                    f"A bundle for {self.task.value} takes {known}, profile, length_config."
+                )
+        given = {name: value for name, value in arguments.items() if ARGUMENTS[name].is_given(value)}
+        if not self.is_call(frozenset(given)):
+            raise InputError(
+                f"A bundle for {self.task.value} must be called as {self.call}, "
+                f"got {', '.join(sorted(given)) or 'no text'}. Options: {', '.join(sorted(self.optional))}."
+            )
+        defaults = {name: ARGUMENTS[name].default for name in self.optional}
+        return defaults | {name: ARGUMENTS[name].read(name, value) for name, value in given.items()}
 
 
 @dataclass(frozen=True)
@@ -229,82 +219,6 @@ def regroup(values: Sequence[T], sizes: Iterable[int]) -> Iterator[Sequence[T]]:
         start += size
 
 
-def as_texts(texts: str | Sequence[str]) -> tuple[list[str], bool]:
-    """Return one or several texts as a list.
-
-    Args:
-        texts: A string, or a list or tuple of strings.
-
-    Returns:
-        The list, and whether a single string was given.
-
-    Raises:
-        InputError: If it is neither.
-    """
-    if isinstance(texts, str):
-        return [texts], True
-    if not isinstance(texts, (list, tuple)):
-        raise InputError(f"Texts must be a string or a list of strings, got {type(texts).__name__}.")
-    return list(texts), False
-
-
-def as_pairs(
-    names: PairNames, first: str | Sequence[str], second: str | Sequence[str]
-) -> tuple[list[tuple[str, str]], bool]:
-    """Return one or several pairs of texts as a list.
-
-    Args:
-        names: The arguments' names, for the message.
-        first: A string, or a list of them.
-        second: A string, or a list of as many.
-
-    Returns:
-        The pairs, and whether a single one was given.
-
-    Raises:
-        InputError: If they are neither, or differ in length.
-    """
-    firsts, is_single = as_texts(first)
-    seconds, is_single_second = as_texts(second)
-    if is_single != is_single_second or len(firsts) != len(seconds):
-        raise InputError(
-            f"{names[0]} and {names[1]} must be two strings or two lists of one length, "
-            f"got {_describe(first)} and {_describe(second)}."
-        )
-    return list(zip(firsts, seconds, strict=True)), is_single
-
-
-def _describe(texts: str | Sequence[str]) -> str:
-    return "a string" if isinstance(texts, str) else f"a list of {len(texts)}"
-
-
-def pair_names(count: int) -> list[PairNames]:
-    """Return what messages call the texts and second texts of a call.
-
-    Args:
-        count: How many pairs.
-
-    Returns:
-        Two names a pair.
-    """
-    return [(item_name("text", index, count), item_name("text_pair", index, count)) for index in range(count)]
-
-
-def text_records(given: Arguments) -> list[dict[str, Any]]:
-    """Return the texts of a call as plain data for JSON, to put results beside.
-
-    Args:
-        given: A call with lists of texts.
-
-    Returns:
-        One record a text, with its ``text_pair`` where the call has them.
-    """
-    records: list[dict[str, Any]] = [{"text": text} for text in given["texts"]]
-    for record, second in zip(records, given.get("text_pair", ()), strict=False):
-        record["text_pair"] = second
-    return records
-
-
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Return probabilities.
 
@@ -336,31 +250,3 @@ def label_names(names: Sequence[str], count: int) -> Sequence[str]:
     if len(labels) != count:
         raise BundleError(f"The graph must have one logit for each of {len(labels)} labels, got {count}.")
     return labels
-
-
-def check_stride(stride: int | None) -> None:
-    """Check how many tokens neighbouring windows are to share.
-
-    Args:
-        stride: The number; None for the default.
-
-    Raises:
-        InputError: If it is no int, or negative.
-    """
-    if stride is not None:
-        check_whole_number("stride", stride, least=0)
-
-
-def check_whole_number(name: str, value: int, *, least: int) -> None:
-    """Check an option that counts something.
-
-    Args:
-        name: The option's name, for the message.
-        value: What was given.
-        least: Smallest value that makes sense.
-
-    Raises:
-        InputError: If it is no int, or smaller.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}.")

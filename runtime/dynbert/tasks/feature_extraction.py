@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,17 +9,17 @@ import numpy as np
 from dynbert.errors import InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import DEFAULT_BATCH_SIZE, TaskSpec, as_texts, check_whole_number, text_records
+from dynbert.tasks.base import TaskSpec
+from dynbert.tasks.texts import as_texts, text_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Shapes, TaskContext
 
-__all__ = ["SPEC", "EncodeOptions", "encode", "pool"]
+__all__ = ["SPEC", "embed", "pool"]
 
 _DEFAULT_POOLING = Pooling(mode=PoolingMode.MEAN, normalize=False)
 """For a checkpoint without sentence-transformers files; what that library takes too."""
@@ -29,67 +28,34 @@ _LEAST_NORM = 1e-12
 _DIMENSIONS_SHOWN = 4
 
 
-@dataclass(frozen=True)
-class EncodeOptions:
-    """How to make embeddings.
-
-    Raises:
-        InputError: On construction, when a value is out of its range.
-    """
-
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Most texts to run together, at least 1."""
-    truncate: bool = False
-    """Whether to cut what is longer than the model's maximum length."""
-    pooling: Pooling | PoolingMode | str | None = None
-    """None: as the bundle says. A mode alone (``"mean"``, ``"cls"``) keeps the bundle's normalisation."""
-
-    def __post_init__(self) -> None:
-        check_whole_number("batch_size", self.batch_size, least=1)
-        if self.pooling is None or isinstance(self.pooling, Pooling):
-            return
-        try:
-            PoolingMode(self.pooling)
-        except ValueError as err:
-            modes = ", ".join(mode.value for mode in PoolingMode)
-            raise InputError(f"pooling must be one of {modes}, or a Pooling, got {self.pooling!r}.") from err
-
-    def resolve_pooling(self, stated: Pooling | None) -> Pooling:
-        """Return the pooling to use.
-
-        Args:
-            stated: The bundle's own, if it has one.
-
-        Returns:
-            Mode and normalisation.
-        """
-        default = stated or _DEFAULT_POOLING
-        if self.pooling is None:
-            return default
-        if isinstance(self.pooling, Pooling):
-            return self.pooling
-        return Pooling(mode=PoolingMode(self.pooling), normalize=default.normalize)
-
-
-def encode(task: TaskContext, texts: str | Sequence[str], options: EncodeOptions) -> NDArray[np.float32]:
+def embed(
+    task: TaskContext,
+    texts: Texts,
+    *,
+    truncate: bool,
+    batch_size: int,
+    pooling: Pooling | PoolingMode | str | None = None,
+) -> NDArray[np.float32]:
     """Embed one or several texts.
 
     Args:
         task: The bundle's side of the call.
         texts: A text, or a list of them.
-        options: How to.
+        truncate: Whether to cut what is longer than the model's maximum length.
+        batch_size: Most texts to run together, at least 1.
+        pooling: None: as the bundle says. A mode alone (``"mean"``, ``"cls"``) keeps the bundle's normalisation.
 
     Returns:
         float32 [hidden] for a single text, [texts, hidden] for a list, in the texts' order.
 
     Raises:
-        InputError: If a text has no token, or is too long and may not be cut.
+        InputError: If a text has no token, or is too long and may not be cut, or there is no such pooling.
     """
     items, is_single = as_texts(texts)
-    pooling = options.resolve_pooling(task.model.pooling)
+    chosen = _resolve_pooling(pooling, task.model.pooling)
     embeddings = np.empty((len(items), task.model.hidden_size), np.float32)
-    for row in task.run_rows(task.tokenizer.encode(items, truncate=options.truncate), options.batch_size):
-        embeddings[row.index] = pool(row.output("last_hidden_state")[None], row.mask[None], pooling)[0]
+    for row in task.run_rows(task.tokenizer.encode(items, truncate=truncate), batch_size):
+        embeddings[row.index] = pool(row.output("last_hidden_state")[None], row.mask[None], chosen)[0]
     return np.asarray(embeddings[0]) if is_single else embeddings
 
 
@@ -114,22 +80,32 @@ def pool(states: NDArray[Any], mask: NDArray[np.int64], pooling: Pooling) -> NDA
     return np.asarray(embeddings, np.float32)
 
 
-def _answer(task: TaskContext, given: Arguments) -> NDArray[np.float32]:
-    return encode(task, given["texts"], EncodeOptions(truncate=given.get("truncate", EncodeOptions.truncate)))
+def _resolve_pooling(pooling: Pooling | PoolingMode | str | None, stated: Pooling | None) -> Pooling:
+    """Return the pooling to use; ``stated`` is the bundle's own, if it has one."""
+    default = stated or _DEFAULT_POOLING
+    if pooling is None:
+        return default
+    if isinstance(pooling, Pooling):
+        return pooling
+    try:
+        return Pooling(mode=PoolingMode(pooling), normalize=default.normalize)
+    except ValueError as err:
+        modes = ", ".join(mode.value for mode in PoolingMode)
+        raise InputError(f"pooling must be one of {modes}, or a Pooling, got {pooling!r}.") from err
 
 
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"last_hidden_state": (rows, tokens, model.hidden_size)}
 
 
-def _to_json(given: Arguments, embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:
+def _to_json(given: Given, embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:
     return [
         record | {"embedding": embedding.tolist()}
         for record, embedding in zip(text_records(given), embeddings, strict=True)
     ]
 
 
-def _to_text(given: Arguments, embeddings: NDArray[np.float32]) -> str:
+def _to_text(given: Given, embeddings: NDArray[np.float32]) -> str:
     """Return the first numbers of each embedding and, where there are several, how similar the texts are."""
     texts = given["texts"]
     numbers = [str(number) for number in range(1, len(texts) + 1)]
@@ -153,8 +129,8 @@ SPEC = TaskSpec(
     Task.FEATURE_EXTRACTION,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"truncate"}),
-    answer=_answer,
+    optional=frozenset({"truncate", "batch_size"}),
+    answer=embed,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

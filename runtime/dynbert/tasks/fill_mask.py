@@ -15,14 +15,8 @@ import numpy as np
 from dynbert.errors import BundleError, InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import (
-    DEFAULT_BATCH_SIZE,
-    TaskSpec,
-    as_texts,
-    check_whole_number,
-    softmax,
-    text_records,
-)
+from dynbert.tasks.base import TaskSpec, softmax
+from dynbert.tasks.texts import as_texts, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
@@ -32,10 +26,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
 
 __all__ = [
-    "DEFAULT_TOP_K",
     "SPEC",
     "Candidate",
     "MaskedToken",
@@ -46,7 +40,6 @@ __all__ = [
     "fill_row",
 ]
 
-DEFAULT_TOP_K = 5
 _CONTINUES = "##"
 
 
@@ -79,10 +72,10 @@ class MaskedToken:
 
 def fill_masks(
     task: TaskContext,
-    texts: str | Sequence[str],
+    texts: Texts,
     *,
-    top_k: int = DEFAULT_TOP_K,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    top_k: int,
+    batch_size: int,
 ) -> tuple[MaskedToken, ...] | list[tuple[MaskedToken, ...]]:
     """Fill the masks of one or several texts.
 
@@ -96,11 +89,10 @@ def fill_masks(
         The text's masks in order, or a list of them in the texts' order.
 
     Raises:
-        InputError: If a text has no mask or is too long, or ``top_k`` is out of its range.
+        InputError: If a text has no mask or is too long.
         BundleError: If the bundle names no mask token.
     """
     items, is_single = as_texts(texts)
-    check_whole_number("top_k", top_k, least=1)
     mask = check_mask_token(task)
     encodings = task.tokenizer.encode(items, truncate=None)
     for index, (text, encoding) in enumerate(zip(items, encodings, strict=True)):
@@ -222,22 +214,18 @@ def candidates_table(records: Sequence[dict[str, Any]], results: Sequence[Sequen
     return format_table(rows, ["text", "characters", "token", "score", "filled"])
 
 
-def _answer(task: TaskContext, given: Arguments) -> tuple[MaskedToken, ...] | list[tuple[MaskedToken, ...]]:
-    return fill_masks(task, given["texts"], top_k=given.get("top_k", DEFAULT_TOP_K))
-
-
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"logits": (rows, tokens, model.vocab_size)}
 
 
-def _to_json(given: Arguments, results: Sequence[Sequence[MaskedToken]]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[Sequence[MaskedToken]]) -> list[dict[str, Any]]:
     return [
         record | {"masks": [asdict(mask) for mask in masks]}
         for record, masks in zip(text_records(given), results, strict=True)
     ]
 
 
-def _to_text(given: Arguments, results: Sequence[Sequence[MaskedToken]]) -> str:
+def _to_text(given: Given, results: Sequence[Sequence[MaskedToken]]) -> str:
     return candidates_table(text_records(given), results)
 
 
@@ -245,8 +233,8 @@ SPEC = TaskSpec(
     Task.FILL_MASK,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"top_k"}),
-    answer=_answer,
+    optional=frozenset({"top_k", "batch_size"}),
+    answer=fill_masks,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -14,14 +14,16 @@ import numpy as np
 from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import DEFAULT_BATCH_SIZE, TaskSpec, as_texts, regroup, softmax, text_records
+from dynbert.tasks.base import TaskSpec, regroup, softmax
+from dynbert.tasks.texts import as_texts, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Shapes, TaskContext
 
 __all__ = ["SPEC", "Choice", "choose"]
 
@@ -42,11 +44,11 @@ class Choice:
 
 def choose(
     task: TaskContext,
-    texts: str | Sequence[str],
+    texts: Texts,
     choices: Sequence[str] | Sequence[Sequence[str]],
     *,
-    truncate: bool = False,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    truncate: bool,
+    batch_size: int,
 ) -> Choice | list[Choice]:
     """Choose for one or several texts.
 
@@ -102,22 +104,18 @@ def _choice(choices: Sequence[str], logits: Sequence[float]) -> Choice:
     return Choice(best, choices[best], scores[best], scores)
 
 
-def _answer(task: TaskContext, given: Arguments) -> Choice | list[Choice]:
-    return choose(task, given["texts"], given["choices"], truncate=given.get("truncate", False))
-
-
 def _output_shapes(_model: ModelInfo, rows: int, _tokens: int) -> Shapes:
     return {"logits": (rows, 1)}
 
 
-def _to_json(given: Arguments, results: Sequence[Choice]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[Choice]) -> list[dict[str, Any]]:
     return [
         record | {"choices": list(choices), "choice": asdict(result)}
         for record, choices, result in zip(text_records(given), given["choices"], results, strict=True)
     ]
 
 
-def _to_text(given: Arguments, results: Sequence[Choice]) -> str:
+def _to_text(given: Given, results: Sequence[Choice]) -> str:
     rows = [
         (shorten(text), shorten(choice), f"{score:.4f}", "best" if index == result.index else "")
         for text, choices, result in zip(given["texts"], given["choices"], results, strict=True)
@@ -130,8 +128,8 @@ SPEC = TaskSpec(
     Task.MULTIPLE_CHOICE,
     call="model(texts, choices=[...])",
     needed=frozenset({"texts", "choices"}),
-    optional=frozenset({"truncate"}),
-    answer=_answer,
+    optional=frozenset({"truncate", "batch_size"}),
+    answer=choose,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

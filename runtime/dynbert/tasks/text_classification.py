@@ -15,16 +15,8 @@ import numpy as np
 from dynbert.errors import BundleError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import (
-    DEFAULT_BATCH_SIZE,
-    TaskSpec,
-    as_pairs,
-    as_texts,
-    label_names,
-    pair_names,
-    softmax,
-    text_records,
-)
+from dynbert.tasks.base import TaskSpec, label_names, softmax
+from dynbert.tasks.texts import as_pairs, as_texts, pair_names, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
 
 __all__ = ["SPEC", "Classification", "classify"]
 
@@ -55,11 +48,11 @@ class Classification:
 
 def classify(
     task: TaskContext,
-    texts: str | Sequence[str],
-    text_pair: str | Sequence[str] | None = None,
+    texts: Texts,
+    text_pair: Texts | None,
     *,
-    truncate: bool = False,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    truncate: bool,
+    batch_size: int,
 ) -> Classification | list[Classification]:
     """Classify one or several texts, or pairs of texts.
 
@@ -109,22 +102,18 @@ def _scores(logits: NDArray[Any], problem_type: str | None) -> NDArray[np.float6
     raise BundleError(f"problem_type must be one of {known}, got {kind!r}. Export the bundle again.")
 
 
-def _answer(task: TaskContext, given: Arguments) -> Classification | list[Classification]:
-    return classify(task, given["texts"], given.get("text_pair"), truncate=given.get("truncate", False))
-
-
 def _output_shapes(model: ModelInfo, rows: int, _tokens: int) -> Shapes:
     return {"logits": (rows, len(model.labels) or None)}
 
 
-def _to_json(given: Arguments, results: Sequence[Classification]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[Classification]) -> list[dict[str, Any]]:
     return [
         record | {"label": result.label, "score": result.score, "scores": dict(result.scores)}
         for record, result in zip(text_records(given), results, strict=True)
     ]
 
 
-def _to_text(given: Arguments, results: Sequence[Classification]) -> str:
+def _to_text(given: Given, results: Sequence[Classification]) -> str:
     records = text_records(given)
     rows = [
         (*map(shorten, record.values()), result.label, *(f"{score:.4f}" for score in result.scores.values()))
@@ -137,8 +126,8 @@ SPEC = TaskSpec(
     Task.TEXT_CLASSIFICATION,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"text_pair", "truncate"}),
-    answer=_answer,
+    optional=frozenset({"text_pair", "truncate", "batch_size"}),
+    answer=classify,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

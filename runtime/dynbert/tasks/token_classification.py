@@ -12,24 +12,15 @@ near them the other window's edge is always nearer.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import (
-    DEFAULT_BATCH_SIZE,
-    TaskSpec,
-    as_texts,
-    check_stride,
-    label_names,
-    regroup,
-    softmax,
-    text_records,
-)
+from dynbert.tasks.arguments import Aggregation
+from dynbert.tasks.base import TaskSpec, label_names, regroup, softmax
+from dynbert.tasks.texts import as_texts, text_records
 from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
@@ -38,24 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Row, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
     from dynbert.tokenization import Window
 
-__all__ = ["SPEC", "Aggregation", "Entity", "LabelOptions", "TokenLabels", "Word", "label_tokens"]
+__all__ = ["SPEC", "Entity", "TokenLabels", "Word", "label_tokens"]
 
 _OUTSIDE = "O"
 _BEGINS, _CONTINUES = "B-", "I-"
-
-
-class Aggregation(StrEnum):
-    """How a word's pieces decide on its label; the names and meanings of Hugging Face's pipeline."""
-
-    FIRST = "first"
-    """The first piece decides."""
-    AVERAGE = "average"
-    """The mean of the pieces' probabilities does."""
-    MAX = "max"
-    """The piece with the highest probability of any label does."""
 
 
 @dataclass(frozen=True)
@@ -101,30 +82,6 @@ class TokenLabels:
     have no prefix belong together where they are neighbours with the same label; ``O`` is none."""
 
 
-@dataclass(frozen=True)
-class LabelOptions:
-    """How to label words.
-
-    Raises:
-        InputError: On construction, when a value is out of its range.
-    """
-
-    aggregation: Aggregation | str = Aggregation.FIRST
-    """How a word's pieces decide on its label."""
-    stride: int | None = None
-    """Tokens that neighbouring windows of a long text share, at least 0. None: 128, or half a window if less."""
-    batch_size: int = DEFAULT_BATCH_SIZE
-    """Most windows to run together, at least 1."""
-
-    def __post_init__(self) -> None:
-        check_stride(self.stride)
-        try:
-            Aggregation(self.aggregation)
-        except ValueError as err:
-            known = ", ".join(item.value for item in Aggregation)
-            raise InputError(f"aggregation must be one of {known}, got {self.aggregation!r}.") from err
-
-
 class _Reading(NamedTuple):
     """What one window says of a word."""
 
@@ -141,14 +98,16 @@ class _Reading(NamedTuple):
 
 
 def label_tokens(
-    task: TaskContext, texts: str | Sequence[str], options: LabelOptions
+    task: TaskContext, texts: Texts, *, aggregation: Aggregation, stride: int | None, batch_size: int
 ) -> TokenLabels | list[TokenLabels]:
     """Label the words of one or several texts.
 
     Args:
         task: The bundle's side of the call.
         texts: A text of any length, or a list of them.
-        options: How to.
+        aggregation: How a word's pieces decide on its label.
+        stride: Tokens that neighbouring windows of a long text share, at least 0. None: 128, or half a window if less.
+        batch_size: Most windows to run together, at least 1.
 
     Returns:
         The labels, or a list of them in the texts' order.
@@ -157,14 +116,13 @@ def label_tokens(
         InputError: If a text has no token, or the stride is not shorter than a window.
     """
     items, is_single = as_texts(texts)
-    windows_of_texts = task.tokenizer.text_windows(items, stride=options.stride)
+    windows_of_texts = task.tokenizer.text_windows(items, stride=stride)
     windows = [window for of_text in windows_of_texts for window in of_text]
-    aggregation = Aggregation(options.aggregation)
 
     def read(row: Row) -> list[_Reading]:
         return list(_read_words(windows[row.index], row.output("logits"), task.model.labels, aggregation))
 
-    readings = task.map_rows([window.encoding for window in windows], options.batch_size, read)
+    readings = task.map_rows([window.encoding for window in windows], batch_size, read)
     results = []
     for text, of_text in zip(items, regroup(readings, map(len, windows_of_texts)), strict=True):
         words = _best_words(text, of_text)
@@ -233,20 +191,15 @@ def _entity(text: str, label: str, words: Sequence[Word]) -> Entity:
     return Entity(text[start:end], label, score, start, end)
 
 
-def _answer(task: TaskContext, given: Arguments) -> TokenLabels | list[TokenLabels]:
-    aggregation = given.get("aggregation", LabelOptions.aggregation)
-    return label_tokens(task, given["texts"], LabelOptions(aggregation, given.get("stride", LabelOptions.stride)))
-
-
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"logits": (rows, tokens, len(model.labels) or None)}
 
 
-def _to_json(given: Arguments, results: Sequence[TokenLabels]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[TokenLabels]) -> list[dict[str, Any]]:
     return [record | asdict(result) for record, result in zip(text_records(given), results, strict=True)]
 
 
-def _to_text(given: Arguments, results: Sequence[TokenLabels]) -> str:
+def _to_text(given: Given, results: Sequence[TokenLabels]) -> str:
     """Return the entities as a table; what has none gets a row that says so."""
     rows: list[tuple[str, ...]] = []
     for text, result in zip(given["texts"], results, strict=True):
@@ -262,8 +215,8 @@ SPEC = TaskSpec(
     Task.TOKEN_CLASSIFICATION,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"aggregation", "stride"}),
-    answer=_answer,
+    optional=frozenset({"aggregation", "stride", "batch_size"}),
+    answer=label_tokens,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -15,7 +15,8 @@ import dynbert
 from dynbert.errors import BundleError
 from dynbert.manifest import ModelInfo, Task
 from dynbert.model import DynamicBert
-from dynbert.tasks.base import DEFAULT_BATCH_SIZE, Row, TaskContext, label_names, regroup, softmax
+from dynbert.tasks.arguments import DEFAULT_BATCH_SIZE
+from dynbert.tasks.base import Row, TaskContext, label_names, regroup, softmax
 from dynbert.tokenization import TextTokenizer
 from tests.helpers.bundles import WORDS, make_bundle, make_tokenizer
 
@@ -226,6 +227,15 @@ def test_embeddings_of_a_list_are_those_of_its_texts(models, texts):
 def test_batches_are_of_the_default_size_when_a_call_does_not_say(models, fed_shapes):
     models[Task.TEXT_CLASSIFICATION](["the book"] * (2 * DEFAULT_BATCH_SIZE + 1))
     assert [shape for shape, _ in fed_shapes] == [(DEFAULT_BATCH_SIZE, 4), (DEFAULT_BATCH_SIZE, 4), (1, 4)]
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_every_task_obeys_the_batch_size(models, fed_shapes, task):
+    texts = ["[MASK] the", "[MASK]", "[MASK] paris in the"]
+    for batch_size in (1, 2):
+        models[task](**arguments_of(task, texts), batch_size=batch_size)
+        assert max(shape[0] for shape, _ in fed_shapes) == batch_size
+        fed_shapes.clear()
 
 
 def test_windows_of_several_questions_run_together(models, fed_shapes):
