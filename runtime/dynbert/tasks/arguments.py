@@ -10,7 +10,7 @@ time.
 
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -31,8 +31,8 @@ __all__ = [
 DEFAULT_BATCH_SIZE = 8
 """Most texts that run together where a call does not say; measured in ``base``."""
 
-Texts = str | Sequence[str]
-"""A text, or several."""
+Texts = str | Iterable[str]
+"""A text, or several: a list, a tuple, an array, a generator."""
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 _PLACE = "**arguments:"
@@ -131,7 +131,7 @@ class KeywordArguments(TypedDict, total=False):
         ),
     ]
     choices: Annotated[
-        Sequence[str] | Sequence[Sequence[str]] | None,
+        Iterable[str] | Iterable[Iterable[str]] | None,
         Argument(
             doc="For multiple choice: the choices, or for a list of texts a list of as many lists.",
             option_help="Text to choose from; repeatable. Every text has the same choices.",

@@ -15,11 +15,11 @@ from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
 from dynbert.tasks.base import TaskSpec, regroup, softmax
-from dynbert.tasks.texts import as_texts, text_records
+from dynbert.tasks.texts import as_items, as_texts, check_strings, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from dynbert.manifest import ModelInfo
     from dynbert.tasks.arguments import Texts
@@ -45,7 +45,7 @@ class Choice:
 def choose(
     task: TaskContext,
     texts: Texts,
-    choices: Sequence[str] | Sequence[Sequence[str]],
+    choices: Iterable[str] | Iterable[Iterable[str]],
     *,
     truncate: bool,
     batch_size: int,
@@ -55,7 +55,7 @@ def choose(
     Args:
         task: The bundle's side of the call.
         texts: A text, or a list of them.
-        choices: The choices, at least one; for a list of texts a list of as many lists, which may differ in length.
+        choices: The choices, at least one; for several texts as many lists of them, which may differ in length.
         truncate: Whether to cut the longer of text and choice where both are longer than the model's maximum length.
         batch_size: Most pairs of text and choice to run together, at least 1.
 
@@ -71,9 +71,11 @@ def choose(
     pairs, names = [], []
     for index, (text, of_text) in enumerate(zip(items, choices_of_texts, strict=True)):
         name = item_name("text", index, len(items))
-        suffix = "" if len(items) == 1 else f" of {name}"
+        of_name = "" if len(items) == 1 else f" of {name}"
+        choice_names = [f"choice {number}{of_name}" for number in range(len(of_text))]
+        check_strings(of_text, choice_names)
         pairs += [(text, choice) for choice in of_text]
-        names += [(name, f"choice {number}{suffix}") for number in range(len(of_text))]
+        names += [(name, choice_name) for choice_name in choice_names]
     encodings = task.tokenizer.encode_pairs(pairs, names, truncate=truncate)
     logits = task.map_rows(encodings, batch_size, lambda row: float(row.output("logits")[0]))
     logits_of_texts = regroup(logits, map(len, choices_of_texts))
@@ -81,21 +83,25 @@ def choose(
     return results[0] if is_single else results
 
 
-def _as_choices(choices: Sequence[str] | Sequence[Sequence[str]], texts: int | None) -> list[list[str]]:
-    """Return the choices of each text; ``texts`` is None where a single one was given."""
-    if not isinstance(choices, (list, tuple)):
+def _as_choices(choices: object, texts: int | None) -> list[list[Any]]:
+    """Return the choices of each text, still unchecked; ``texts`` is None where a single one was given."""
+    items = as_items(choices)
+    if items is None:
         raise InputError(f"choices must be a list of strings, got {type(choices).__name__}.")
-    per_text = [choices] if texts is None else choices
+    per_text = [items] if texts is None else items
     if texts is not None and len(per_text) != texts:
         raise InputError(f"choices must be a list of {texts} lists, one a text, got {len(per_text)}.")
+    choices_of_texts = []
     for of_text in per_text:
-        if not isinstance(of_text, (list, tuple)):
+        choices_of_text = as_items(of_text)
+        if choices_of_text is None:
             raise InputError(
                 f"choices must be a list of lists for a list of texts, got {type(of_text).__name__} in it."
             )
-        if not of_text:
+        if not choices_of_text:
             raise InputError("choices must have at least one choice for each text, got none.")
-    return [list(of_text) for of_text in per_text]
+        choices_of_texts.append(choices_of_text)
+    return choices_of_texts
 
 
 def _choice(choices: Sequence[str], logits: Sequence[float]) -> Choice:

@@ -73,7 +73,7 @@ def test_classifications_keep_order_and_ignore_padding_when_a_list_is_given(clas
         ({"texts": ["good", " "]}, "text 1 must have at least one token, got ' '"),
         ({"texts": "good " * 15}, "text must have at most 14 tokens .*, got 15.*truncate=True"),
         ({"texts": 7}, "Texts must be a string or a list of strings, got int"),
-        ({"texts": ["good", 7]}, "Texts must be strings, got int"),
+        ({"texts": ["good", 7]}, "text 1 must be a string, got int."),
         (
             {"question": "a", "context": "b"},
             r"for text-classification must be called as model\(texts\), got context, q",
