@@ -20,7 +20,7 @@ from dynbert.tasks.arguments import ARGUMENTS
 from dynbert.tasks.registry import task_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dynbert.tasks.arguments import Argument
     from dynbert.tasks.base import TaskSpec
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _STDIN = "-"
+_LINES_NAMED = 5
 _EXIT_FAILURE = click.ClickException.exit_code
 
 
@@ -156,7 +157,8 @@ def _read_arguments(arguments: Mapping[str, Any], spec: TaskSpec) -> dict[str, A
     if spec.main_text == "context":
         given["context"] = _read_stdin("--context") if given.get("context") in {None, _STDIN} else given["context"]
     else:
-        given["texts"] = _texts(given.get("texts", ()))
+        given["texts"], empty_lines = _read_texts(given.get("texts", ()))
+        given |= _without_empty_lines(given, empty_lines)
     if "choices" in given:
         given["choices"] = [list(given["choices"])] * len(given["texts"])
     return given
@@ -166,11 +168,39 @@ def _options(arguments: Iterable[str], separator: str) -> str:
     return separator.join(_option(name) for name in ARGUMENTS if name in set(arguments))
 
 
-def _texts(options: tuple[str, ...]) -> list[str]:
+def _read_texts(options: tuple[str, ...]) -> tuple[list[str], dict[int, int]]:
+    """Return the texts, those of standard input in place of a '-', and which of them are empty lines: place -> line."""
     texts: list[str] = []
+    empty_lines: dict[int, int] = {}
     for text in options or (_STDIN,):
-        texts += _lines(_read_stdin("--text")) if text == _STDIN else [text]
-    return texts
+        if text != _STDIN:
+            texts.append(text)
+            continue
+        for number, line in enumerate(_lines(_read_stdin("--text")), start=1):
+            if not line.strip():
+                empty_lines[len(texts)] = number
+            texts.append(line)
+    return texts, empty_lines
+
+
+def _without_empty_lines(given: Mapping[str, Any], empty_lines: Mapping[int, int]) -> dict[str, Any]:
+    """Return the texts without empty lines, and without their pairs; a warning says which they were."""
+    listed = {name: given[name] for name in ("texts", "text_pair") if name in given}
+    if not empty_lines or len({len(values) for values in listed.values()}) > 1:  # the model refuses unequal lists
+        return listed
+    click.echo(f"Warning: {_name_lines(list(empty_lines.values()))} skipped.", err=True)
+    return {
+        name: [value for place, value in enumerate(values) if place not in empty_lines]
+        for name, values in listed.items()
+    }
+
+
+def _name_lines(lines: Sequence[int]) -> str:
+    if len(lines) == 1:
+        return f"line {lines[0]} is empty and was"
+    shown = [str(line) for line in lines[:_LINES_NAMED]]
+    last = shown.pop() if len(lines) <= _LINES_NAMED else f"{len(lines) - _LINES_NAMED} more"
+    return f"lines {', '.join(shown)} and {last} are empty and were"
 
 
 def _lines(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli
+from dynbert import cli, tables
 from dynbert.manifest import FULL, Target, Task
 from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
 from tests.runtime.test_manifest import damage_changed, damage_missing
@@ -149,6 +150,39 @@ def test_run_embeds_texts_and_compares_them(embedding_bundle):
     assert "Cosine" not in single
 
 
+def test_run_compares_every_text_with_every_other_up_to_ten(embedding_bundle):
+    lines = [f"{'the ' * count}book" for count in range(1, 12)]
+    ten = invoke("run", embedding_bundle.folder, stdin="\n".join(lines[:10])).output
+    assert len(ten.split("Cosine similarity\n")[1].splitlines()) == 12
+    assert "most similar" not in ten
+
+
+def test_run_tells_of_each_text_its_nearest_when_there_are_many(embedding_bundle):
+    texts = [" ".join(WORDS[4 + (index * step) % 24] for step in (1, 3, 5, 7, 9, 11)) for index in range(300)]
+    embeddings = dynbert.load(embedding_bundle.folder)(texts)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    lines = invoke("run", embedding_bundle.folder, stdin="\n".join(texts)).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["text", "embedding", "(8", "numbers)", "most", "similar"]
+    assert len(lines) == 302
+    for index, line in enumerate(lines[2:]):
+        head, numbers, nearest = re.fullmatch(r"(\d+ +\S.*?)  +(\S+ \S+) \.\.\.  +(\d+ \(.*\))", line.strip()).groups()
+        assert head.split() == [str(index + 1), *tables.shorten(texts[index], 30).split()]
+        assert numbers == " ".join(f"{value:+.4f}" for value in embeddings[index, :2])
+        others = np.delete(unit @ unit[index], index)
+        other, cosine = re.fullmatch(r"(\d+) \((.*)\)", nearest).groups()
+        assert int(other) != index + 1
+        assert float(cosine) == pytest.approx(others.max(), abs=6e-4)
+        assert float(unit[int(other) - 1] @ unit[index]) == pytest.approx(others.max(), abs=1e-5)
+
+
+def test_run_gives_all_embeddings_as_json_when_there_are_many(embedding_bundle):
+    texts = [f"{'the ' * (1 + count % 9)}book" for count in range(30)]
+    records = json.loads(invoke("run", embedding_bundle.folder, "--json", stdin="\n".join(texts)).output)
+    assert [record["text"] for record in records] == texts
+    assert {len(record["embedding"]) for record in records} == {8}
+
+
 def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
     for flags in ((), ("--text", "-")):
         done = run_command("run", classification_bundle.folder, "--json", *flags, stdin="good film\r\nZoé \u2028 bad\n")
@@ -156,9 +190,60 @@ def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
         assert [record["text"] for record in json.loads(done.stdout)] == ["good film", "Zoé \u2028 bad"]
 
 
+@pytest.mark.parametrize(
+    ("stdin", "texts", "warning"),
+    [
+        ("good\n\nbad\n", ["good", "bad"], "line 2 is empty and was skipped."),
+        ("good\nbad\n\nfilm\nold\ntower\n \t\nparis", ["good", "bad", "film", "old", "tower", "paris"],
+         "lines 3 and 7 are empty and were skipped."),
+        ("\n\r\n\ngood", ["good"], "lines 1, 2 and 3 are empty and were skipped."),
+        ("\n" * 5 + "good", ["good"], "lines 1, 2, 3, 4 and 5 are empty and were skipped."),
+        ("\n" * 7 + "good", ["good"], "lines 1, 2, 3, 4, 5 and 2 more are empty and were skipped."),
+    ],
+)  # fmt: skip
+def test_run_skips_empty_lines_and_says_which(classification_bundle, stdin, texts, warning):
+    result = invoke("run", classification_bundle.folder, "--json", stdin=stdin)
+    assert (result.exit_code, result.stderr) == (0, f"Warning: {warning}\n")
+    assert [record["text"] for record in json.loads(result.stdout)] == texts
+
+
+def test_run_says_nothing_of_the_last_line_end(classification_bundle):
+    assert invoke("run", classification_bundle.folder, stdin="good\nbad\n\n\n").stderr == ""
+
+
+def test_run_keeps_pairs_together_when_a_line_is_empty(classification_bundle):
+    pairs = ["it was", "the book", "naive"]
+    flags = [item for text in pairs for item in ("--text-pair", text)]
+    result = invoke("run", classification_bundle.folder, "--json", *flags, stdin="good\n\nbad\n")
+    assert result.stderr == "Warning: line 2 is empty and was skipped.\n"
+    records = json.loads(result.stdout)
+    assert [(record["text"], record["text_pair"]) for record in records] == [("good", "it was"), ("bad", "naive")]
+    expected = dynbert.load(classification_bundle.folder)(["good", "bad"], text_pair=["it was", "naive"])
+    assert [record["label"] for record in records] == [item.label for item in expected]
+
+
+def test_run_ends_with_2_when_lines_and_pairs_differ_in_number(classification_bundle):
+    result = invoke("run", classification_bundle.folder, "--text-pair", "a", "--text-pair", "b", stdin="good\n\nbad\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Error: texts and text_pair must be two strings or two lists of one length, got a list of 3 and a list of 2.\n"
+    )
+
+
+def test_run_ends_with_2_when_all_lines_are_empty(classification_bundle):
+    result = invoke("run", classification_bundle.folder, stdin="\n \n\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Error: Give --text, or the input on standard input.\n")
+
+
 def test_run_mixes_texts_of_options_and_standard_input(classification_bundle):
     result = invoke("run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\nfilm\n")
     assert [record["text"] for record in json.loads(result.output)] == ["good", "bad", "film"]
+    result = invoke(
+        "run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\n\nfilm\n"
+    )
+    assert [record["text"] for record in json.loads(result.stdout)] == ["good", "bad", "film"]
+    assert result.stderr == "Warning: line 2 is empty and was skipped.\n"
 
 
 def test_run_cuts_long_text_only_when_told_to(classification_bundle):

@@ -13,6 +13,8 @@ from dynbert.tasks.base import TaskSpec
 from dynbert.tasks.texts import as_texts, text_records
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
@@ -25,7 +27,13 @@ _DEFAULT_POOLING = Pooling(mode=PoolingMode.MEAN, normalize=False)
 """For a checkpoint without sentence-transformers files; what that library takes too."""
 _LEAST_TOKENS = 1e-9
 _LEAST_NORM = 1e-12
-_DIMENSIONS_SHOWN = 4
+_MOST_COMPARED = 10
+"""Texts of which the command prints how similar each is to each; of more, each one's nearest."""
+_NUMBERS_SHOWN = 4
+_NARROW_NUMBERS, _NARROW_TEXT = 2, 30
+"""Numbers of an embedding and characters of a text that leave room for the nearest one."""
+_ROWS_COMPARED = 256
+"""Rows of the similarities that are in memory at a time."""
 
 
 def embed(
@@ -76,7 +84,7 @@ def pool(states: NDArray[Any], mask: NDArray[np.int64], pooling: Pooling) -> NDA
         weights = mask[:, :, None].astype(np.float32)
         embeddings = (states * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), _LEAST_TOKENS)
     if pooling.normalize:
-        embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_NORM)
+        embeddings = _as_unit(embeddings)
     return np.asarray(embeddings, np.float32)
 
 
@@ -108,21 +116,57 @@ def _to_json(given: Given, embeddings: NDArray[np.float32]) -> list[dict[str, An
 def _to_text(given: Given, embeddings: NDArray[np.float32]) -> str:
     """Return the first numbers of each embedding and, where there are several, how similar the texts are."""
     texts = given["texts"]
+    if len(texts) > _MOST_COMPARED:
+        return _nearest_table(texts, embeddings)
     numbers = [str(number) for number in range(1, len(texts) + 1)]
-    hidden = embeddings.shape[1]
     rows = [
-        (number, shorten(text), " ".join(f"{value:+.4f}" for value in embedding[:_DIMENSIONS_SHOWN]) + " ...")
+        (number, shorten(text), _first_numbers(embedding, _NUMBERS_SHOWN))
         for number, text, embedding in zip(numbers, texts, embeddings, strict=True)
     ]
-    shown = format_table(rows, ["", "text", f"embedding ({hidden} numbers)"])
+    shown = format_table(rows, ["", "text", _heading(embeddings)])
     if len(texts) == 1:
         return shown
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_NORM)
+    unit = _as_unit(embeddings)
     cosines = [
         (number, shorten(text), *(f"{cosine:.3f}" for cosine in row))
         for number, text, row in zip(numbers, texts, unit @ unit.T, strict=True)
     ]
     return f"{shown}\n\nCosine similarity\n{format_table(cosines, ['', 'text', *numbers])}"
+
+
+def _nearest_table(texts: Sequence[str], embeddings: NDArray[np.float32]) -> str:
+    """Return one row a text, with the text that is most similar to it: a table as wide as a terminal, 80 characters."""
+    rows = [
+        (str(number), shorten(text, _NARROW_TEXT), _first_numbers(embedding, _NARROW_NUMBERS), nearest)
+        for number, (text, embedding, nearest) in enumerate(
+            zip(texts, embeddings, _nearest_texts(embeddings), strict=True), start=1
+        )
+    ]
+    return format_table(rows, ["", "text", _heading(embeddings), "most similar"])
+
+
+def _nearest_texts(embeddings: NDArray[np.float32]) -> Iterator[str]:
+    """Yield for each text the number of the most similar other one, and the cosine."""
+    unit = _as_unit(embeddings)
+    for start in range(0, len(unit), _ROWS_COMPARED):
+        cosines = unit[start : start + _ROWS_COMPARED] @ unit.T
+        own = np.arange(len(cosines))
+        cosines[own, start + own] = -np.inf
+        for other, row in zip(cosines.argmax(axis=1), cosines, strict=True):
+            yield f"{other + 1} ({row[other]:.3f})"
+
+
+def _as_unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(norms, _LEAST_NORM), np.float32)
+
+
+def _heading(embeddings: NDArray[np.float32]) -> str:
+    return f"embedding ({embeddings.shape[1]} numbers)"
+
+
+def _first_numbers(embedding: NDArray[np.float32], count: int) -> str:
+    return " ".join(f"{value:+.4f}" for value in embedding[:count]) + " ..."
 
 
 SPEC = TaskSpec(
