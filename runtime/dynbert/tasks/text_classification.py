@@ -1,8 +1,9 @@
 """Text classification: the label of a text, or of a pair of texts, and the score of every label.
 
-Which function turns logits into scores follows the checkpoint's ``problem_type``, as in Hugging Face's models: softmax
-for one label out of several, a sigmoid each for several labels at once, and the bare value for regression. Where a
-checkpoint states none, one output means regression and several mean softmax.
+Which function turns logits into scores follows the bundle's ``problem_type``, as in Hugging Face's models: softmax for
+one label out of several, a sigmoid each for several labels at once, and the bare value for regression. Where a
+checkpoint states none, one output means regression and several mean softmax. A reranker, which judges a pair of texts
+by one logit, is ``ranking``: the logit itself is the score, because a sigmoid would squeeze the best together.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = ["SPEC", "Classification", "classify"]
 _SINGLE_LABEL = "single_label_classification"
 _MULTI_LABEL = "multi_label_classification"
 _REGRESSION = "regression"
+_RANKING = "ranking"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class Classification:
     score: float
     """Its score."""
     scores: Mapping[str, float]
-    """Score of every label, in the model's order: probabilities in [0, 1], or bare values for regression."""
+    """Score of every label, in the model's order: probabilities in [0, 1], or bare values for regression and ranking.
+
+    Ranking: one label, and a score without bounds that says how well the pair fits together. Compare it with those of
+    other pairs, as in ``sorted(results, key=lambda result: result.score, reverse=True)``; results come in the order of
+    the texts, whatever their scores.
+    """
 
 
 def classify(
@@ -92,13 +99,13 @@ def _scores(logits: NDArray[Any], problem_type: str | None) -> NDArray[np.float6
     """Return scores from logits, both [labels]."""
     values = logits.astype(np.float64)
     kind = problem_type or (_REGRESSION if len(logits) == 1 else _SINGLE_LABEL)
-    if kind == _REGRESSION:
+    if kind in {_REGRESSION, _RANKING}:
         return values
     if kind == _MULTI_LABEL:
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))  # the sigmoid, without overflow
     if kind == _SINGLE_LABEL:
         return softmax(values)
-    known = ", ".join((_SINGLE_LABEL, _MULTI_LABEL, _REGRESSION))
+    known = ", ".join((_SINGLE_LABEL, _MULTI_LABEL, _REGRESSION, _RANKING))
     raise BundleError(f"problem_type must be one of {known}, got {kind!r}. Export the bundle again.")
 
 
