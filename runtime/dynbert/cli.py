@@ -151,8 +151,8 @@ def _read_arguments(arguments: Mapping[str, Any], spec: TaskSpec) -> dict[str, A
     given = {name: value for name, value in arguments.items() if ARGUMENTS[name].is_given(value) and value != ()}
     if not spec.is_call(frozenset(given) | {spec.main_text}):
         raise click.UsageError(
-            f"A bundle for {spec.task.value} takes {_options(spec.needed, ' and ')} "
-            f"(optional: {_options(spec.optional, ', ')}), got {_options(given, ', ') or 'none of them'}."
+            f"A bundle for {spec.task.value} takes {_join_options(spec.needed, ' and ')} "
+            f"(optional: {_join_options(spec.optional, ', ')}), got {_join_options(given, ', ') or 'none of them'}."
         )
     if spec.main_text == "context":
         given["context"] = _read_stdin("--context") if given.get("context") in {None, _STDIN} else given["context"]
@@ -164,7 +164,7 @@ def _read_arguments(arguments: Mapping[str, Any], spec: TaskSpec) -> dict[str, A
     return given
 
 
-def _options(arguments: Iterable[str], separator: str) -> str:
+def _join_options(arguments: Iterable[str], separator: str) -> str:
     return separator.join(_option(name) for name in ARGUMENTS if name in set(arguments))
 
 

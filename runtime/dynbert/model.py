@@ -13,7 +13,7 @@ from dynbert.cpu import int8_target
 from dynbert.errors import BundleError, InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
-from dynbert.selection import bind_request, explain_choice, make_request, parse_precision, profile_names
+from dynbert.selection import bind_request, explain_selection, make_request, parse_precision, profile_names
 from dynbert.session import GraphCache, check_threads
 from dynbert.tasks.arguments import ARGUMENTS, DEFAULT_BATCH_SIZE, describe_arguments
 from dynbert.tasks.base import TaskContext
@@ -243,7 +243,7 @@ class DynamicBert:
         machine = int8_target()
         bound = bind_request(self._manifest, request, precision=self._precision, machine=machine)
         if bound.graph.file not in self._explained:
-            notice = explain_choice(self._manifest, bound.graph, precision=self._precision, machine=machine)
+            notice = explain_selection(self._manifest, bound.graph, precision=self._precision, machine=machine)
             if notice is not None:
                 warnings.warn(notice, RuntimeWarning, stacklevel=3)
             self._explained.add(bound.graph.file)

@@ -28,7 +28,7 @@ __all__ = [
     "BoundRequest",
     "GraphRequest",
     "bind_request",
-    "explain_choice",
+    "explain_selection",
     "is_exact_on",
     "make_request",
     "parse_precision",
@@ -253,7 +253,7 @@ def select_graphs(manifest: Manifest, *, machine: Target | None) -> dict[str, Gr
     return {name: select_graph(manifest, GraphRequest(name), precision=None, machine=machine) for name in names}
 
 
-def explain_choice(
+def explain_selection(
     manifest: Manifest, graph: GraphEntry, *, precision: Precision | None, machine: Target | None
 ) -> str | None:
     """Return what a user should know of a graph that was selected: that it is slower, or less exact, than it could be.

@@ -309,19 +309,30 @@ def test_run_ends_with_2_when_standard_input_is_not_utf_8(classification_bundle)
     assert "Standard input must be UTF-8" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["info", "run", "verify"])
-@pytest.mark.parametrize("damage", ["absent", "missing file"])
-def test_command_ends_with_1_when_the_bundle_is_broken(tmp_path, command, damage):
+NO_BUNDLE = "A bundle must be a folder with a readable manifest.json, got {folder} (No such file or directory)."
+NO_GRAPH = "{folder}/fast.int8.onnx must be a regular file of the bundle, got none. Copy or export it again."
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["run", "--text", "the book"]], ids=["info", "run"])
+@pytest.mark.parametrize(("is_there", "message"), [(False, NO_BUNDLE), (True, NO_GRAPH)])
+def test_command_ends_with_1_and_an_error_when_the_bundle_is_broken(tmp_path, arguments, is_there, message):
     folder = tmp_path / "bundle"
-    if damage == "missing file":
+    if is_there:
         damage_missing(make_bundle(folder).folder / "fast.int8.onnx")
-    options = ["--text", "the book"] if command == "run" else []
-    done = run_command(command, folder, *options)
-    assert done.returncode == 1
-    text = (done.stdout if command == "verify" else done.stderr).decode()
-    assert ("fast.int8.onnx" if damage == "missing file" else "manifest.json") in text
-    assert "Traceback" not in done.stderr.decode()
-    assert command == "verify" or done.stderr.decode().startswith("Error: ")
+    done = run_command(*arguments, folder)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().startswith(f"Error: {message.format(folder=folder)}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("is_there", "message"), [(False, NO_BUNDLE), (True, NO_GRAPH)])
+def test_verify_ends_with_1_and_a_failed_check_when_the_bundle_is_broken(tmp_path, is_there, message):
+    folder = tmp_path / "bundle"
+    if is_there:
+        damage_missing(make_bundle(folder).folder / "fast.int8.onnx")
+    done = run_command("verify", folder)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert message.format(folder=folder) in done.stdout.decode()
 
 
 def test_error_keeps_its_traceback_when_debugging(tmp_path):

@@ -25,7 +25,7 @@ from dynbert.manifest import (
 from dynbert.selection import (
     GraphRequest,
     bind_request,
-    explain_choice,
+    explain_selection,
     is_exact_on,
     make_request,
     parse_precision,
@@ -194,13 +194,13 @@ def test_every_machine_gets_its_graphs_of_every_bundle(targets, has_fp32, machin
     wanted = _expected(targets, machine, has_fp32=has_fp32)
     chosen = select_graphs(bundle, machine=machine)
     assert {name: entry.target for name, entry in chosen.items()} == {"full": wanted, "anytime": wanted}
-    notice = explain_choice(bundle, chosen["full"], precision=None, machine=machine)
+    notice = explain_selection(bundle, chosen["full"], precision=None, machine=machine)
     # fp32 is no surprise where the bundle has nothing else, INT8 is none where the machine is quick and exact at it.
     exact_targets = () if machine is None else (Target.AVX2, *(_FULL_RANGE if machine in _FULL_RANGE else ()))
     unsurprising = exact_targets if targets else (None,)
     assert (notice is None) == (wanted in unsurprising)
     if wanted is None:
-        assert explain_choice(bundle, chosen["full"], precision=FP32, machine=machine) is None
+        assert explain_selection(bundle, chosen["full"], precision=FP32, machine=machine) is None
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,10 @@ def test_every_machine_gets_its_graphs_of_every_bundle(targets, has_fp32, machin
         ([Target.AMX, Target.AVX2], True, None, "are for amx, avx2; this CPU, without .* INT8 would be no faster"),
     ],
 )
-def test_explain_choice_says_what_is_wrong_and_what_to_do(targets, has_fp32, machine, message):
+def test_explain_selection_says_what_is_wrong_and_what_to_do(targets, has_fp32, machine, message):
     bundle = manifest(*(graph("full", INT8, target) for target in targets), *([graph("full", FP32)] * has_fp32))
     [chosen] = select_graphs(bundle, machine=machine).values()
-    assert re.search(message, explain_choice(bundle, chosen, precision=None, machine=machine))
+    assert re.search(message, explain_selection(bundle, chosen, precision=None, machine=machine))
 
 
 COUNTS, FRACTIONS = LengthConfig((5, 4)), LengthConfig((0.5, 0.25))
