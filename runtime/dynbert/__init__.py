@@ -17,13 +17,14 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Precision, Target, Task
 from dynbert.model import DynamicBert, Profile, load
 from dynbert.session import share_threads
+from dynbert.tasks.arguments import Aggregation
 from dynbert.tasks.fill_mask import Candidate, MaskedToken
 from dynbert.tasks.multiple_choice import Choice
 from dynbert.tasks.next_sentence_prediction import NextSentence
 from dynbert.tasks.pretraining import Pretraining
 from dynbert.tasks.question_answering import Answer
 from dynbert.tasks.text_classification import Classification
-from dynbert.tasks.token_classification import Aggregation, Entity, TokenLabels, Word
+from dynbert.tasks.token_classification import Entity, TokenLabels, Word
 
 __all__ = [
     # the way in

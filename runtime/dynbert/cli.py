@@ -8,41 +8,27 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dynbert.command import report_problems
 from dynbert.errors import DynbertError, InputError
 from dynbert.manifest import Precision
-from dynbert.tasks.fill_mask import DEFAULT_TOP_K
-from dynbert.tasks.question_answering import AnswerOptions
+from dynbert.tasks.arguments import ARGUMENTS
 from dynbert.tasks.registry import task_spec
-from dynbert.tasks.token_classification import Aggregation, LabelOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from dynbert.tasks.base import Arguments, TaskSpec
+    from dynbert.tasks.arguments import Argument
+    from dynbert.tasks.base import TaskSpec
 
 __all__ = ["main"]
 
 _STDIN = "-"
-_ARGUMENT_OPTIONS = {
-    "texts": "--text",
-    "text_pair": "--text-pair",
-    "choices": "--choice",
-    "question": "--question",
-    "context": "--context",
-    "stride": "--stride",
-    "max_answer_tokens": "--max-answer-tokens",
-    "aggregation": "--aggregation",
-    "top_k": "--top-k",
-    "truncate": "--truncate",
-}
-"""Which option gives which argument of a model's call, in the order of messages."""
+_LINES_NAMED = 5
 
 
 class _Group(click.Group):
@@ -81,26 +67,34 @@ def info(bundle: Path, *, as_json: bool) -> None:
     click.echo(json.dumps(reports.info_record(manifest), indent=2) if as_json else reports.info_text(manifest))
 
 
-@dataclass(frozen=True)
-class _RunOptions:
-    """The options of ``dynbert run``, as click passes them."""
+def _call_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for every argument of a model's call."""
+    for name, argument in reversed(list(ARGUMENTS.items())):  # click lists first what was added last
+        command = click.option(
+            _option(name),
+            name,
+            type=_option_type(argument),
+            is_flag=argument.is_flag or None,  # False would make the option's value optional
+            multiple=argument.is_repeatable,
+            help=_option_help(argument),
+        )(command)
+    return command
 
-    bundle: Path
-    profile: str | None
-    length_config: str | None
-    precision: str | None
-    threads: int | None
-    text: tuple[str, ...]
-    text_pair: tuple[str, ...]
-    choice: tuple[str, ...]
-    question: str | None
-    context: str | None
-    stride: int | None
-    max_answer_tokens: int | None
-    aggregation: str | None
-    top_k: int | None
-    truncate: bool
-    as_json: bool
+
+def _option(name: str) -> str:
+    return ARGUMENTS[name].option or f"--{name.replace('_', '-')}"
+
+
+def _option_type(argument: Argument) -> click.ParamType[Any] | None:
+    if argument.vocabulary is not None:
+        return click.Choice([item.value for item in argument.vocabulary])
+    return None if argument.least is None else click.IntRange(min=argument.least)
+
+
+def _option_help(argument: Argument) -> str:
+    if argument.default is None or argument.is_flag:
+        return argument.option_help
+    return f"{argument.option_help}  [default: {argument.default}]"
 
 
 @main.command()
@@ -113,81 +107,86 @@ class _RunOptions:
     help="Default: int8 where the bundle has it for this CPU.",
 )
 @_threads
-@click.option("--text", multiple=True, help="Text to read; repeatable. '-' reads one text a line.")
-@click.option("--text-pair", multiple=True, help="Second text of a pair; repeatable, one for each text.")
-@click.option("--choice", multiple=True, help="Text to choose from; repeatable. Every text has the same choices.")
-@click.option("--question", help="Question to answer from the context.")
-@click.option("--context", help="Text to answer from. '-' reads all of standard input.")
-@click.option("--stride", type=click.IntRange(min=0), help="Tokens that windows of a long text share.")
-@click.option(
-    "--max-answer-tokens",
-    type=click.IntRange(min=1),
-    help=f"Longest answer.  [default: {AnswerOptions.max_answer_tokens}]",
-)
-@click.option(
-    "--aggregation",
-    type=click.Choice([item.value for item in Aggregation]),
-    help=f"How the pieces of a word decide on its label.  [default: {LabelOptions.aggregation}]",
-)
-@click.option("--top-k", type=click.IntRange(min=1), help=f"Candidates for each mask.  [default: {DEFAULT_TOP_K}]")
-@click.option("--truncate", is_flag=True, help="Cut texts that are too long; else they are refused.")
+@_call_options
 @_json
-def run(**options: Any) -> None:
+def run(
+    bundle: Path,
+    *,
+    profile: str | None,
+    length_config: str | None,
+    precision: str | None,
+    threads: int | None,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
     """Read texts and answer by the bundle's task; which options that takes, a wrong one tells.
 
     Without --text (or --context) the input is read from standard input where that is not a terminal.
     """
-    request = _RunOptions(**options)
     from dynbert.model import load
 
-    model = load(request.bundle, request.threads, precision=request.precision)
+    model = load(bundle, threads, precision=precision)
     spec = task_spec(model.task)
-    given = _arguments(request, spec)
-    result = model(**given, profile=request.profile, length_config=request.length_config)
-    click.echo(
-        json.dumps(spec.to_json(given, result), ensure_ascii=False) if request.as_json else spec.to_text(given, result)
-    )
+    given = _read_arguments(arguments, spec)
+    result = model(**given, profile=profile, length_config=length_config)
+    click.echo(json.dumps(spec.to_json(given, result), ensure_ascii=False) if as_json else spec.to_text(given, result))
 
 
-def _arguments(request: _RunOptions, spec: TaskSpec) -> Arguments:
+def _read_arguments(arguments: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
     """Return the arguments of the model's call; what options do not give is read from standard input."""
-    values: dict[str, Any] = {
-        "texts": list(request.text),
-        "text_pair": list(request.text_pair),
-        "choices": list(request.choice),
-        "question": request.question,
-        "context": request.context,
-        "stride": request.stride,
-        "max_answer_tokens": request.max_answer_tokens,
-        "aggregation": request.aggregation,
-        "top_k": request.top_k,
-        "truncate": request.truncate or None,
-    }
-    given = {name: value for name, value in values.items() if value is not None and value != []}
+    given = {name: value for name, value in arguments.items() if ARGUMENTS[name].is_given(value) and value != ()}
     if not spec.is_call(frozenset(given) | {spec.main_text}):
-        optional = f" (optional: {_options(spec.optional, ', ')})" if spec.optional else ""
         raise click.UsageError(
-            f"A bundle for {spec.task.value} takes {_options(spec.needed, ' and ')}{optional}, "
-            f"got {_options(given, ', ') or 'none of them'}."
+            f"A bundle for {spec.task.value} takes {_join_options(spec.needed, ' and ')} "
+            f"(optional: {_join_options(spec.optional, ', ')}), got {_join_options(given, ', ') or 'none of them'}."
         )
     if spec.main_text == "context":
-        given["context"] = _read_stdin("--context") if request.context in {None, _STDIN} else request.context
+        given["context"] = _read_stdin("--context") if given.get("context") in {None, _STDIN} else given["context"]
     else:
-        given["texts"] = _texts(request.text)
-    if request.choice:
-        given["choices"] = [list(request.choice)] * len(given["texts"])
-    return cast("Arguments", given)
+        given["texts"], empty_lines = _read_texts(given.get("texts", ()))
+        given |= _without_empty_lines(given, empty_lines)
+    if "choices" in given:
+        given["choices"] = [list(given["choices"])] * len(given["texts"])
+    return given
 
 
-def _options(arguments: Iterable[str], separator: str) -> str:
-    return separator.join(option for name, option in _ARGUMENT_OPTIONS.items() if name in set(arguments))
+def _join_options(arguments: Iterable[str], separator: str) -> str:
+    return separator.join(_option(name) for name in ARGUMENTS if name in set(arguments))
 
 
-def _texts(options: tuple[str, ...]) -> list[str]:
+def _read_texts(options: tuple[str, ...]) -> tuple[list[str], dict[int, int]]:
+    """Return the texts, those of standard input in place of a '-', and which of them are empty lines: place -> line."""
     texts: list[str] = []
+    empty_lines: dict[int, int] = {}
     for text in options or (_STDIN,):
-        texts += _lines(_read_stdin("--text")) if text == _STDIN else [text]
-    return texts
+        if text != _STDIN:
+            texts.append(text)
+            continue
+        for number, line in enumerate(_lines(_read_stdin("--text")), start=1):
+            if not line.strip():
+                empty_lines[len(texts)] = number
+            texts.append(line)
+    return texts, empty_lines
+
+
+def _without_empty_lines(given: Mapping[str, Any], empty_lines: Mapping[int, int]) -> dict[str, Any]:
+    """Return the texts without empty lines, and without their pairs; a warning says which they were."""
+    listed = {name: given[name] for name in ("texts", "text_pair") if name in given}
+    if not empty_lines or len({len(values) for values in listed.values()}) > 1:  # the model refuses unequal lists
+        return listed
+    click.echo(f"Warning: {_name_lines(list(empty_lines.values()))} skipped.", err=True)
+    return {
+        name: [value for place, value in enumerate(values) if place not in empty_lines]
+        for name, values in listed.items()
+    }
+
+
+def _name_lines(lines: Sequence[int]) -> str:
+    if len(lines) == 1:
+        return f"line {lines[0]} is empty and was"
+    shown = [str(line) for line in lines[:_LINES_NAMED]]
+    last = shown.pop() if len(lines) <= _LINES_NAMED else f"{len(lines) - _LINES_NAMED} more"
+    return f"lines {', '.join(shown)} and {last} are empty and were"
 
 
 def _lines(text: str) -> list[str]:

@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError, InputError
-from dynbert.inputs import add_lengths, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
-from dynbert.selection import explain_choice, make_request, parse_precision, profile_names, select_graph
+from dynbert.selection import bind_request, explain_selection, make_request, parse_precision, profile_names
 from dynbert.session import GraphCache, check_threads
-from dynbert.tasks.base import Arguments, TaskContext
-from dynbert.tasks.feature_extraction import EncodeOptions, encode
+from dynbert.tasks.arguments import ARGUMENTS, DEFAULT_BATCH_SIZE, describe_arguments
+from dynbert.tasks.base import TaskContext
+from dynbert.tasks.feature_extraction import embed
 from dynbert.tasks.registry import task_spec
 from dynbert.tokenization import TOKENIZER_FILE, TextTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
-    from dynbert.session import Graph
-    from dynbert.tasks.token_classification import Aggregation
+    from dynbert.selection import BoundRequest
+    from dynbert.tasks.arguments import KeywordArguments, Texts
 
     LengthConfigLike = LengthConfig | str | Iterable[int | float]
 
@@ -95,6 +95,7 @@ class DynamicBert:
         self._manifest = manifest
         self._precision = precision
         self._graphs = GraphCache(bundle, threads)
+        self._explained: set[str] = set()  # files of graphs whose choice a warning has told of, or need not
 
     @property
     def manifest(self) -> Manifest:
@@ -155,46 +156,24 @@ class DynamicBert:
                 ``LengthConfigError`` if the bundle has no graph for what was asked.
             BundleError: If the graph cannot be opened or run.
         """
-        request = make_request(self._manifest, profile=profile, length_config=length_config)
-        entry = select_graph(self._manifest, request, precision=self._precision, machine=int8_target())
-        feed = check_inputs(inputs, self._manifest.model)
-        keep_cls = self._manifest.model.always_keep_cls_token
-        return self._open(entry).run(add_lengths(feed, request.length_config, always_keep_cls_token=keep_cls))
+        return self._run(self._bind(profile, length_config), inputs)
 
-    def __call__(  # noqa: PLR0913 - the options of eight tasks; all but the first by keyword
+    @describe_arguments
+    def __call__(
         self,
-        texts: str | Sequence[str] | None = None,
+        texts: Texts | None = None,
         *,
-        text_pair: str | Sequence[str] | None = None,
-        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
-        question: str | Sequence[str] | None = None,
-        context: str | Sequence[str] | None = None,
         profile: str | None = None,
         length_config: LengthConfigLike | None = None,
-        truncate: bool = False,
-        stride: int | None = None,
-        max_answer_tokens: int | None = None,
-        aggregation: Aggregation | str | None = None,
-        top_k: int | None = None,
+        **arguments: Unpack[KeywordArguments],
     ) -> Any:
         """Answer in the terms of the bundle's task: one text gives one result, a list gives a list.
 
         Args:
             texts: For every task but question answering: a text, or a list of them.
-            text_pair: For next sentence prediction, and if wanted text classification and pretraining: the second
-                text, or a list of as many.
-            choices: For multiple choice: the choices, or for a list of texts a list of as many lists.
-            question: For question answering: a question, or a list of them.
-            context: For question answering: the text to answer from, or a list of as many.
             profile: Name of a profile; None for ``full``.
             length_config: In place of a profile, one number a layer.
-            truncate: Whether to cut what is longer than ``max_length`` (of a pair the longer text); else it is
-                refused. Not where a mask could get lost.
-            stride: For question answering and token classification: tokens that neighbouring windows of a long text
-                share; None for 128, or half a window where that is less.
-            max_answer_tokens: For question answering: the longest answer; None for 30.
-            aggregation: For token classification: which pieces label a word; None for ``"first"``, see ``Aggregation``.
-            top_k: For fill-mask and pretraining: candidates for each mask; None for 5.
+            **arguments: What the task takes beside them.
 
         Returns:
             ``Answer`` for question answering, ``Classification`` for text classification, ``TokenLabels`` for token
@@ -205,32 +184,21 @@ class DynamicBert:
         Raises:
             InputError: If the call does not suit the task, or an input breaks a rule.
             BundleError: If a file of the bundle turns out not to work.
+            TypeError: If there is no such argument.
         """
-        values = {
-            "texts": texts,
-            "text_pair": text_pair,
-            "choices": choices,
-            "question": question,
-            "context": context,
-            "truncate": truncate or None,
-            "stride": stride,
-            "max_answer_tokens": max_answer_tokens,
-            "aggregation": aggregation,
-            "top_k": top_k,
-        }
-        given = cast("Arguments", {name: value for name, value in values.items() if value is not None})
-        task_spec(self.task).check_call(given)
-        return task_spec(self.task).answer(self._task_context(profile, length_config), given)
+        spec = task_spec(self.task)
+        given = spec.read_call({"texts": texts, **arguments})
+        return spec.answer(self._task_context(self._bind(profile, length_config)), **given)
 
     def encode(
         self,
-        texts: str | Sequence[str],
+        texts: Texts,
         *,
         profile: str | None = None,
         length_config: LengthConfigLike | None = None,
-        batch_size: int = EncodeOptions.batch_size,
-        truncate: bool = EncodeOptions.truncate,
-        pooling: Pooling | PoolingMode | str | None = EncodeOptions.pooling,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        truncate: bool = False,
+        pooling: Pooling | PoolingMode | str | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts.
 
@@ -238,7 +206,7 @@ class DynamicBert:
             texts: A text, or a list of them.
             profile: Name of a profile; None for ``full``.
             length_config: In place of a profile, one number a layer.
-            batch_size: Most texts to run together.
+            batch_size: Most texts to run together, at least 1; fewer where they are long.
             truncate: Whether to cut what is longer than ``max_length``; else it is refused.
             pooling: None as the bundle says; ``"mean"`` or ``"cls"`` with the bundle's normalisation; or a ``Pooling``.
 
@@ -254,7 +222,9 @@ class DynamicBert:
                 f"encode needs a bundle for {Task.FEATURE_EXTRACTION.value}, got one for {self.task.value}. "
                 f"Call it as {task_spec(self.task).call}."
             )
-        return encode(self._task_context(profile, length_config), texts, EncodeOptions(batch_size, truncate, pooling))
+        rows = ARGUMENTS["batch_size"].read("batch_size", batch_size)
+        context = self._task_context(self._bind(profile, length_config))
+        return embed(context, texts, truncate=truncate, batch_size=rows, pooling=pooling)
 
     def __repr__(self) -> str:
         model = self._manifest.model
@@ -267,19 +237,21 @@ class DynamicBert:
             raise BundleError(f"{self._bundle} must have a {TOKENIZER_FILE} to read text, got none. Export it again.")
         return TextTokenizer.open(self._bundle / TOKENIZER_FILE, self._manifest.model)
 
-    def _task_context(self, profile: str | None, length_config: LengthConfigLike | None) -> TaskContext:
-        # Resolved once: an iterator would be used up by the first batch.
-        config = None if length_config is None else LengthConfig.of(length_config)
-        request = make_request(self._manifest, profile=profile, length_config=config)
-        if config is None:
-            config = self.profiles[request.profile].length_config
-        run = partial(self.run, profile=profile, length_config=request.length_config)
-        may_pad = config is None or not config.is_fractional
-        return TaskContext(self._manifest.model, self._tokenizer, run, may_pad=may_pad)
-
-    def _open(self, entry: GraphEntry) -> Graph:
-        if entry.file not in self._graphs:
-            notice = explain_choice(self._manifest, entry, precision=self._precision, machine=int8_target())
+    def _bind(self, profile: str | None, length_config: LengthConfigLike | None) -> BoundRequest:
+        """Resolve what a call asks for; only the public methods call this, so that a warning blames their caller."""
+        request = make_request(self._manifest, profile=profile, length_config=length_config)
+        machine = int8_target()
+        bound = bind_request(self._manifest, request, precision=self._precision, machine=machine)
+        if bound.graph.file not in self._explained:
+            notice = explain_selection(self._manifest, bound.graph, precision=self._precision, machine=machine)
             if notice is not None:
                 warnings.warn(notice, RuntimeWarning, stacklevel=3)
-        return self._graphs.get(entry.file)
+            self._explained.add(bound.graph.file)
+        return bound
+
+    def _run(self, bound: BoundRequest, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        feed = bound.feed(inputs)  # first: a wrong input opens no graph
+        return self._graphs.get(bound.graph.file).run(feed)
+
+    def _task_context(self, bound: BoundRequest) -> TaskContext:
+        return TaskContext(bound.model, self._tokenizer, partial(self._run, bound), may_pad=bound.may_pad)

@@ -1,7 +1,8 @@
 """Which graph of a bundle answers a request: pure functions of the manifest, the request and the machine.
 
 A request names a profile or a length config. Other ways to ask (a time budget, a least quality) belong here too: they
-come down to choosing a profile, then a graph of it.
+come down to choosing a profile, then a graph of it. A call resolves its request once, into a ``BoundRequest``, and all
+its batches run by that.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.errors import InputError, ProfileError
+from dynbert.inputs import add_lengths, check_inputs
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from dynbert.manifest import GraphEntry, Manifest
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from dynbert.manifest import GraphEntry, Manifest, ModelInfo
 
 __all__ = [
+    "BoundRequest",
     "GraphRequest",
-    "explain_choice",
+    "bind_request",
+    "explain_selection",
     "is_exact_on",
     "make_request",
     "parse_precision",
@@ -51,6 +58,40 @@ class GraphRequest:
     profile: str = FULL
     length_config: LengthConfig | None = None
     """Set for the anytime graph only; has one entry a layer, within the model's maximum length."""
+
+
+@dataclass(frozen=True)
+class BoundRequest:
+    """A request bound to the graph that answers it: all that a run needs to know beside its rows."""
+
+    model: ModelInfo
+    graph: GraphEntry
+    length_config: LengthConfig | None
+    """Tokens that the graph keeps after each layer; None where it drops nothing."""
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether rows of unequal length may run together.
+
+        Not under fractions of the input's length: a padded row would keep more tokens than it does alone.
+        """
+        return self.length_config is None or not self.length_config.is_fractional
+
+    def feed(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.int64]]:
+        """Return what the graph is fed for some rows.
+
+        Args:
+            inputs: As for ``check_inputs``.
+
+        Returns:
+            The checked inputs, and for an anytime graph the lengths for rows of that many tokens.
+
+        Raises:
+            InputError: If the inputs break a rule.
+        """
+        feed = check_inputs(inputs, self.model)
+        lengths = self.length_config if self.graph.profile == ANYTIME else None
+        return add_lengths(feed, lengths, always_keep_cls_token=self.model.always_keep_cls_token)
 
 
 def make_request(
@@ -149,12 +190,35 @@ def select_graph(
         ProfileError: If the profile has no graph of that precision.
     """
     graphs = [graph for graph in manifest.graphs if graph.profile == request.profile]
-    candidates = [graph for graph in graphs if precision in {None, graph.precision}]
-    if not candidates:
+    eligible = [graph for graph in graphs if precision in {None, graph.precision}]
+    if not eligible:
         there = ", ".join(sorted({graph.precision.value for graph in graphs}))
         wanted = "any" if precision is None else precision.value
         raise ProfileError(f"precision must be one of {there} for profile {request.profile!r}, got {wanted}.")
-    return min(candidates, key=lambda graph: _preference(graph, machine))
+    return min(eligible, key=lambda graph: _preference(graph, machine))
+
+
+def bind_request(
+    manifest: Manifest, request: GraphRequest, *, precision: Precision | None, machine: Target | None
+) -> BoundRequest:
+    """Bind a request to the graph that ``select_graph`` chooses.
+
+    Args:
+        manifest: The bundle's.
+        request: As ``make_request`` returns it.
+        precision: What the caller insists on; None to choose.
+        machine: Best INT8 instruction set of the machine; None if it has none.
+
+    Returns:
+        The graph with its lengths: the request's own, or those that the profile has frozen in.
+
+    Raises:
+        ProfileError: If the profile has no graph of that precision.
+    """
+    graph = select_graph(manifest, request, precision=precision, machine=machine)
+    frozen = {entry.name: entry.length_config for entry in manifest.profiles}[request.profile]
+    config = request.length_config if frozen is None else LengthConfig(frozen)
+    return BoundRequest(manifest.model, graph, config)
 
 
 def is_exact_on(graph: GraphEntry, machine: Target | None) -> bool:
@@ -184,7 +248,7 @@ def select_graphs(manifest: Manifest, *, machine: Target | None) -> dict[str, Gr
     return {name: select_graph(manifest, GraphRequest(name), precision=None, machine=machine) for name in names}
 
 
-def explain_choice(
+def explain_selection(
     manifest: Manifest, graph: GraphEntry, *, precision: Precision | None, machine: Target | None
 ) -> str | None:
     """Return what a user should know of a graph that was selected: that it is slower, or less exact, than it could be.

@@ -253,9 +253,6 @@ class GraphCache:
         # One lock for all: opening takes a multiple of a graph's memory for a moment, so not two at a time.
         self._lock = threading.Lock()
 
-    def __contains__(self, file: str) -> bool:
-        return file in self._graphs
-
     def get(self, file: str) -> Graph:
         """Return the open graph of a file of the bundle.
 

@@ -28,14 +28,15 @@ def format_table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> 
     return tabulate(rows, headers=headers, tablefmt="simple" if headers else "plain", disable_numparse=True)
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, width: int = _TEXT_WIDTH) -> str:
     """Return a text as one line that fits into a table.
 
     Args:
         text: Any text.
+        width: Most characters, at least 1.
 
     Returns:
-        At most 48 characters; a longer text ends with an ellipsis.
+        At most so many characters; a longer text ends with an ellipsis.
     """
     line = " ".join(text.split())
-    return line if len(line) <= _TEXT_WIDTH else line[: _TEXT_WIDTH - 1] + "…"
+    return line if len(line) <= width else line[: width - 1] + "…"

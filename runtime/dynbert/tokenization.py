@@ -238,9 +238,6 @@ class TextTokenizer:
 
     def _contents(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode without special tokens; they are added after cutting."""
-        for text in texts:
-            if not isinstance(text, str):
-                raise InputError(f"Texts must be strings, got {type(text).__name__}.")
         try:
             encodings: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         except TypeError as err:  # what the library says of a lone surrogate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli
+from dynbert import cli, tables
 from dynbert.manifest import FULL, Target, Task
 from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
 from tests.helpers.damage import damage_changed, damage_missing
@@ -118,6 +119,14 @@ def test_run_passes_every_option_on(question_bundle):
     assert record["score"] == pytest.approx(expected.score)
 
 
+def test_run_passes_the_batch_size_on(classification_bundle, fed_shapes):
+    for flags, sizes in (((), [3]), (("--batch-size", 2), [2, 1])):
+        result = invoke("run", classification_bundle.folder, *flags, stdin="good\nbad\nthe\n")
+        assert result.exit_code == 0, result.output
+        assert [shape[0] for shape, _ in fed_shapes] == sizes
+        fed_shapes.clear()
+
+
 def test_run_classifies_texts(classification_bundle):
     texts = ["good film", "bad film"]
     expected = dynbert.load(classification_bundle.folder)(texts)
@@ -147,6 +156,39 @@ def test_run_embeds_texts_and_compares_them(embedding_bundle):
     assert "Cosine" not in single
 
 
+def test_run_compares_every_text_with_every_other_up_to_ten(embedding_bundle):
+    lines = [f"{'the ' * count}book" for count in range(1, 12)]
+    ten = invoke("run", embedding_bundle.folder, stdin="\n".join(lines[:10])).output
+    assert len(ten.split("Cosine similarity\n")[1].splitlines()) == 12
+    assert "most similar" not in ten
+
+
+def test_run_tells_of_each_text_its_nearest_when_there_are_many(embedding_bundle):
+    texts = [" ".join(WORDS[4 + (index * step) % 24] for step in (1, 3, 5, 7, 9, 11)) for index in range(300)]
+    embeddings = dynbert.load(embedding_bundle.folder)(texts)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    lines = invoke("run", embedding_bundle.folder, stdin="\n".join(texts)).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["text", "embedding", "(8", "numbers)", "most", "similar"]
+    assert len(lines) == 302
+    for index, line in enumerate(lines[2:]):
+        head, numbers, nearest = re.fullmatch(r"(\d+ +\S.*?)  +(\S+ \S+) \.\.\.  +(\d+ \(.*\))", line.strip()).groups()
+        assert head.split() == [str(index + 1), *tables.shorten(texts[index], 30).split()]
+        assert numbers == " ".join(f"{value:+.4f}" for value in embeddings[index, :2])
+        others = np.delete(unit @ unit[index], index)
+        other, cosine = re.fullmatch(r"(\d+) \((.*)\)", nearest).groups()
+        assert int(other) != index + 1
+        assert float(cosine) == pytest.approx(others.max(), abs=6e-4)
+        assert float(unit[int(other) - 1] @ unit[index]) == pytest.approx(others.max(), abs=1e-5)
+
+
+def test_run_gives_all_embeddings_as_json_when_there_are_many(embedding_bundle):
+    texts = [f"{'the ' * (1 + count % 9)}book" for count in range(30)]
+    records = json.loads(invoke("run", embedding_bundle.folder, "--json", stdin="\n".join(texts)).output)
+    assert [record["text"] for record in records] == texts
+    assert {len(record["embedding"]) for record in records} == {8}
+
+
 def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
     for flags in ((), ("--text", "-")):
         done = run_command("run", classification_bundle.folder, "--json", *flags, stdin="good film\r\nZoé \u2028 bad\n")
@@ -154,9 +196,60 @@ def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
         assert [record["text"] for record in json.loads(done.stdout)] == ["good film", "Zoé \u2028 bad"]
 
 
+@pytest.mark.parametrize(
+    ("stdin", "texts", "warning"),
+    [
+        ("good\n\nbad\n", ["good", "bad"], "line 2 is empty and was skipped."),
+        ("good\nbad\n\nfilm\nold\ntower\n \t\nparis", ["good", "bad", "film", "old", "tower", "paris"],
+         "lines 3 and 7 are empty and were skipped."),
+        ("\n\r\n\ngood", ["good"], "lines 1, 2 and 3 are empty and were skipped."),
+        ("\n" * 5 + "good", ["good"], "lines 1, 2, 3, 4 and 5 are empty and were skipped."),
+        ("\n" * 7 + "good", ["good"], "lines 1, 2, 3, 4, 5 and 2 more are empty and were skipped."),
+    ],
+)  # fmt: skip
+def test_run_skips_empty_lines_and_says_which(classification_bundle, stdin, texts, warning):
+    result = invoke("run", classification_bundle.folder, "--json", stdin=stdin)
+    assert (result.exit_code, result.stderr) == (0, f"Warning: {warning}\n")
+    assert [record["text"] for record in json.loads(result.stdout)] == texts
+
+
+def test_run_says_nothing_of_the_last_line_end(classification_bundle):
+    assert invoke("run", classification_bundle.folder, stdin="good\nbad\n\n\n").stderr == ""
+
+
+def test_run_keeps_pairs_together_when_a_line_is_empty(classification_bundle):
+    pairs = ["it was", "the book", "naive"]
+    flags = [item for text in pairs for item in ("--text-pair", text)]
+    result = invoke("run", classification_bundle.folder, "--json", *flags, stdin="good\n\nbad\n")
+    assert result.stderr == "Warning: line 2 is empty and was skipped.\n"
+    records = json.loads(result.stdout)
+    assert [(record["text"], record["text_pair"]) for record in records] == [("good", "it was"), ("bad", "naive")]
+    expected = dynbert.load(classification_bundle.folder)(["good", "bad"], text_pair=["it was", "naive"])
+    assert [record["label"] for record in records] == [item.label for item in expected]
+
+
+def test_run_ends_with_2_when_lines_and_pairs_differ_in_number(classification_bundle):
+    result = invoke("run", classification_bundle.folder, "--text-pair", "a", "--text-pair", "b", stdin="good\n\nbad\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Error: texts and text_pair must be two strings or two lists of one length, got a list of 3 and a list of 2.\n"
+    )
+
+
+def test_run_ends_with_2_when_all_lines_are_empty(classification_bundle):
+    result = invoke("run", classification_bundle.folder, stdin="\n \n\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("Error: Give --text, or the input on standard input.\n")
+
+
 def test_run_mixes_texts_of_options_and_standard_input(classification_bundle):
     result = invoke("run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\nfilm\n")
     assert [record["text"] for record in json.loads(result.output)] == ["good", "bad", "film"]
+    result = invoke(
+        "run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\n\nfilm\n"
+    )
+    assert [record["text"] for record in json.loads(result.stdout)] == ["good", "bad", "film"]
+    assert result.stderr == "Warning: line 2 is empty and was skipped.\n"
 
 
 def test_run_cuts_long_text_only_when_told_to(classification_bundle):
@@ -179,7 +272,11 @@ def test_run_cuts_long_text_only_when_told_to(classification_bundle):
         (["--text", "a", "--precision", "int4"], "'int4' is not one of 'int8', 'fp32'"),
         (["--text", "a", "--threads", "0"], "0 is not in the range x>=1"),
         (["--text", "a", "--stride", "-1"], "-1 is not in the range x>=0"),
-        (["--text", "a", "--stride", "3"], "takes --text (optional: --text-pair, --truncate), got --text, --stride."),
+        (["--text", "a", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (
+            ["--text", "a", "--stride", "3"],
+            "takes --text (optional: --text-pair, --truncate, --batch-size), got --text, --stride.",
+        ),
         (["--question", "a", "--context", "b"], "A bundle for text-classification takes --text"),
         ([], "Give --text, or the input on standard input"),
         (["--text", "-"], "Give --text, or the input on standard input"),
@@ -196,7 +293,10 @@ def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, argument
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "a"], "takes --question and --context (optional: --stride, --max-answer-tokens), got --text."),
+        (
+            ["--text", "a"],
+            "takes --question and --context (optional: --stride, --max-answer-tokens, --batch-size), got --text.",
+        ),
         (["--question", "a"], "Give --context, or the input on standard input"),
         (["--question", "a", "--context", "b", "--truncate"], "got --question, --context, --truncate."),
         (["--question", "", "--context", "b"], "question must have at least one token"),
@@ -215,19 +315,30 @@ def test_run_ends_with_2_when_standard_input_is_not_utf_8(classification_bundle)
     assert "Standard input must be UTF-8" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["info", "run", "verify"])
-@pytest.mark.parametrize("damage", ["absent", "missing file"])
-def test_command_ends_with_1_when_the_bundle_is_broken(tmp_path, command, damage):
+NO_BUNDLE = "A bundle must be a folder with a readable manifest.json, got {folder} (No such file or directory)."
+NO_GRAPH = "{folder}/fast.int8.onnx must be a regular file of the bundle, got none. Copy or export it again."
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["run", "--text", "the book"]], ids=["info", "run"])
+@pytest.mark.parametrize(("is_there", "message"), [(False, NO_BUNDLE), (True, NO_GRAPH)])
+def test_command_ends_with_1_and_an_error_when_the_bundle_is_broken(tmp_path, arguments, is_there, message):
     folder = tmp_path / "bundle"
-    if damage == "missing file":
+    if is_there:
         damage_missing(make_bundle(folder).folder / "fast.int8.onnx")
-    options = ["--text", "the book"] if command == "run" else []
-    done = run_command(command, folder, *options)
-    assert done.returncode == 1
-    text = (done.stdout if command == "verify" else done.stderr).decode()
-    assert ("fast.int8.onnx" if damage == "missing file" else "manifest.json") in text
-    assert "Traceback" not in done.stderr.decode()
-    assert command == "verify" or done.stderr.decode().startswith("Error: ")
+    done = run_command(*arguments, folder)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().startswith(f"Error: {message.format(folder=folder)}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("is_there", "message"), [(False, NO_BUNDLE), (True, NO_GRAPH)])
+def test_verify_ends_with_1_and_a_failed_check_when_the_bundle_is_broken(tmp_path, is_there, message):
+    folder = tmp_path / "bundle"
+    if is_there:
+        damage_missing(make_bundle(folder).folder / "fast.int8.onnx")
+    done = run_command("verify", folder)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert message.format(folder=folder) in done.stdout.decode()
 
 
 def test_error_keeps_its_traceback_when_debugging(tmp_path):
@@ -383,14 +494,14 @@ def test_run_classifies_pairs(classification_bundle):
 
 
 TAKEN = {
-    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens)",
-    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate)",
-    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation)",
-    Task.FILL_MASK: "--text (optional: --top-k)",
-    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate)",
-    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate)",
-    Task.PRETRAINING: "--text (optional: --text-pair, --top-k)",
-    Task.FEATURE_EXTRACTION: "--text (optional: --truncate)",
+    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens, --batch-size)",
+    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate, --batch-size)",
+    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation, --batch-size)",
+    Task.FILL_MASK: "--text (optional: --top-k, --batch-size)",
+    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate, --batch-size)",
+    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate, --batch-size)",
+    Task.PRETRAINING: "--text (optional: --text-pair, --top-k, --batch-size)",
+    Task.FEATURE_EXTRACTION: "--text (optional: --truncate, --batch-size)",
 }
 VALUES = {
     "--text-pair": ("a",),
@@ -402,6 +513,7 @@ VALUES = {
     "--aggregation": ("max",),
     "--top-k": (3,),
     "--truncate": (),
+    "--batch-size": (3,),
 }
 
 
@@ -421,9 +533,9 @@ def test_run_ends_with_2_and_what_the_task_takes_when_an_option_is_of_another_ta
         (
             Task.NEXT_SENTENCE_PREDICTION,
             ["--text", "a"],
-            "takes --text and --text-pair (optional: --truncate), got --t",
+            "takes --text and --text-pair (optional: --truncate, --batch-size), got --text.",
         ),
-        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate), got none of them."),
+        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate, --batch-size), got none of them."),
         (Task.MULTIPLE_CHOICE, ["--choice", "a"], "Give --text, or the input on standard input"),
         (
             Task.NEXT_SENTENCE_PREDICTION,

@@ -228,13 +228,58 @@ def test_fp32_is_chosen_when_this_machine_has_no_int8_instructions(tmp_path, mon
     bundle = make_bundle(tmp_path / "bundle")
     monkeypatch.setattr(model_module, "int8_target", lambda: None)
     model = dynbert.load(bundle.folder)
-    with pytest.warns(RuntimeWarning, match="this CPU, without INT8 instructions, runs fp32 instead") as caught:
+    with pytest.warns(RuntimeWarning, match="this CPU, without INT8 instructions, runs fp32 instead"):
         outputs = model.run({"input_ids": IDS})
-    assert caught[0].filename == __file__
     expected = bundle.expected("full.fp32.onnx", IDS)
     np.testing.assert_allclose(outputs["last_hidden_state"], expected["last_hidden_state"], rtol=1e-6)
     asked = dynbert.load(bundle.folder, precision="fp32").run({"input_ids": IDS})  # a warning would be an error here
     np.testing.assert_array_equal(asked["last_hidden_state"], outputs["last_hidden_state"])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.run({"input_ids": IDS}),
+        lambda model: model("the book"),
+        lambda model: model(["the book", "paris"], length_config=(0.5, 0.5)),
+        lambda model: model.encode("the book"),
+        lambda model: model.encode(["the book", "paris"], profile="fast"),
+    ],
+    ids=["run", "text", "texts", "encode a text", "encode texts"],
+)
+def test_warning_blames_the_line_that_calls_the_model(tmp_path, monkeypatch, use):
+    bundle = make_bundle(tmp_path / "bundle")
+    monkeypatch.setattr(model_module, "int8_target", lambda: None)
+    with pytest.warns(RuntimeWarning, match="without INT8 instructions, runs fp32 instead") as caught:
+        use(dynbert.load(bundle.folder))
+    [warning] = caught
+    assert (warning.filename, warning.lineno) == (__file__, use.__code__.co_firstlineno)
+
+
+def test_warning_comes_back_when_it_was_raised_as_an_error(tmp_path, monkeypatch):
+    bundle = make_bundle(tmp_path / "bundle")
+    monkeypatch.setattr(model_module, "int8_target", lambda: None)
+    model = dynbert.load(bundle.folder)
+    for _ in range(2):
+        with pytest.raises(RuntimeWarning, match="runs fp32 instead"):  # warnings are errors in these tests
+            model.encode("the book")
+
+
+def test_call_resolves_its_request_once_for_all_batches(embedding_bundle, monkeypatch):
+    asked = []
+    make_request = model_module.make_request
+    monkeypatch.setattr(
+        model_module, "make_request", lambda *items, **options: asked.append(options) or make_request(*items, **options)
+    )
+    model = dynbert.load(embedding_bundle.folder)
+    model.encode(["the book", "paris", "zoe was in the tower"], batch_size=1, profile="fast")
+    assert asked == [{"profile": "fast", "length_config": None}]
+
+
+def test_wrong_input_opens_no_graph(embedding_bundle, monkeypatch):
+    monkeypatch.setattr(session, "open_graph", lambda *_, **__: pytest.fail("a graph was opened"))
+    with pytest.raises(InputError, match="input_ids must be between 0 and 34, got 99"):
+        dynbert.load(embedding_bundle.folder).run({"input_ids": [[99]]})
 
 
 def test_model_warns_once_when_it_must_run_a_graph_that_may_saturate(tmp_path, monkeypatch):
@@ -249,23 +294,15 @@ def test_model_warns_once_when_it_must_run_a_graph_that_may_saturate(tmp_path, m
 
 
 @pytest.mark.parametrize("lengths", [(0.5, 0.25), (3, 2), None])
-def test_encode_gives_a_text_the_same_embedding_in_a_list_whatever_the_length_config(embedding_bundle, lengths):
+def test_encode_gives_a_text_the_same_embedding_in_a_list_whatever_the_length_config(
+    embedding_bundle, fed_shapes, lengths
+):
     # The toy graphs drop nothing: what is seen is that no row of another length runs along under fractions.
     model = dynbert.load(embedding_bundle.folder)
-    layers = model.manifest.model.num_layers
-    config = None if lengths is None else lengths[:1] * layers
     texts = ["the book", "paris", "zoe wrote the book", "the film", "good"]
-    shapes = []
-    run = model.run
-
-    def record(inputs, **options):
-        shapes.append(inputs["input_ids"].shape)
-        assert config is None or isinstance(config[0], int) or inputs["attention_mask"].all()
-        return run(inputs, **options)
-
-    model.run = record
-    together = model.encode(texts, length_config=config)
-    assert shapes, "nothing ran"
-    assert (len(shapes) > 1) == (lengths == (0.5, 0.25))
-    alone = np.stack([model.encode(text, length_config=config) for text in texts])
+    together = model.encode(texts, length_config=lengths)
+    apart = [((1, 6), False), ((2, 4), False), ((2, 3), False)]
+    expected = apart if lengths == (0.5, 0.25) else [((5, 6), True)]
+    assert fed_shapes == expected
+    alone = np.stack([model.encode(text, length_config=lengths) for text in texts])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)

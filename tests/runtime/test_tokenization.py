@@ -63,18 +63,10 @@ def test_encode_refuses_text_without_tokens(tokenizer, text):
         tokenizer.encode(["the", text])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (5, "Texts must be strings, got int"),
-        (None, "got NoneType"),
-        (b"the", "got bytes"),
-        ("\ud800", "lone surrogate"),
-    ],
-)
-def test_encode_refuses_what_is_no_text(tokenizer, text, message):
-    with pytest.raises(InputError, match=message):
-        tokenizer.encode([text])
+def test_encode_refuses_what_is_no_unicode(tokenizer):
+    with pytest.raises(InputError) as info:
+        tokenizer.encode(["the", "\ud800"])
+    assert str(info.value) == "Texts must be valid Unicode, got one with a lone surrogate."
 
 
 def test_encode_cuts_long_text_only_when_told_to(tokenizer):
@@ -126,7 +118,7 @@ def test_windows_cover_every_token_in_order_and_overlap_by_the_stride(words, que
         ids = window.encoding.ids[window.first : window.stop]
         assert ids == whole.ids[position : position + len(ids)]
         assert len(window.encoding.ids) <= 16
-        assert index == len(windows) - 1 or len(ids) == room
+        assert len(ids) == (room if index < len(windows) - 1 else len(whole.ids) - position)
         for token, (start, end) in zip(range(position, position + len(ids)), window.words, strict=True):
             assert start <= whole.offsets[token][0] < whole.offsets[token][1] <= end
             assert " " not in context[start:end]
@@ -207,7 +199,6 @@ def test_encode_pairs_cuts_as_the_tokenizers_library_does_longest_first(first, s
             r"text 3 and choice 4 must have at most 13 tokens .*, got 14.*truncate",
         ),
         (("the " * 9, "book " * 5), None, r"got 14\. Shorten it\.$"),
-        (("the", 5), False, "Texts must be strings, got int"),
     ],
 )
 def test_encode_pairs_names_rule_and_value_when_a_pair_does_not_fit(tokenizer, pair, truncate, message):

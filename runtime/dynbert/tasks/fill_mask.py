@@ -15,7 +15,8 @@ import numpy as np
 from dynbert.errors import BundleError, InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, check_whole_number, softmax, text_records
+from dynbert.tasks.base import TaskSpec, softmax
+from dynbert.tasks.texts import as_texts, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
 
 __all__ = [
-    "DEFAULT_TOP_K",
     "SPEC",
     "Candidate",
     "MaskedToken",
@@ -39,9 +40,6 @@ __all__ = [
     "fill_row",
 ]
 
-DEFAULT_TOP_K = 5
-_TEXTS_PER_BATCH = 4
-"""Few: a row's logits are tokens times vocabulary, 60 MB at 512 tokens."""
 _CONTINUES = "##"
 
 
@@ -73,7 +71,11 @@ class MaskedToken:
 
 
 def fill_masks(
-    task: TaskContext, texts: str | Sequence[str], *, top_k: int = DEFAULT_TOP_K
+    task: TaskContext,
+    texts: Texts,
+    *,
+    top_k: int,
+    batch_size: int,
 ) -> tuple[MaskedToken, ...] | list[tuple[MaskedToken, ...]]:
     """Fill the masks of one or several texts.
 
@@ -81,28 +83,27 @@ def fill_masks(
         task: The bundle's side of the call.
         texts: A text with at least one mask token, or a list of them.
         top_k: How many candidates a mask gets, at least 1; no more than the vocabulary has.
+        batch_size: Most texts to run together, at least 1.
 
     Returns:
         The text's masks in order, or a list of them in the texts' order.
 
     Raises:
-        InputError: If a text has no mask or is too long, or ``top_k`` is out of its range.
+        InputError: If a text has no mask or is too long.
         BundleError: If the bundle names no mask token.
     """
     items, is_single = as_texts(texts)
-    check_whole_number("top_k", top_k, least=1)
     mask = check_mask_token(task)
     encodings = task.tokenizer.encode(items, truncate=None)
     for index, (text, encoding) in enumerate(zip(items, encodings, strict=True)):
         if not count_masks(task, encoding):
             name = item_name("text", index, len(items))
             raise InputError(f"{name} must have the mask token {mask} at least once, got {text[:40]!r}.")
-    results: list[tuple[MaskedToken, ...]] = []
-    rows = zip(items, encodings, strict=True)
-    for batch in task.run_batches(encodings, _TEXTS_PER_BATCH):
-        for logits in batch.output("logits"):
-            text, encoding = next(rows)
-            results.append(fill_row(task, encoding, (text,), logits, top_k))
+
+    def read(row: Row) -> tuple[MaskedToken, ...]:
+        return fill_row(task, encodings[row.index], (items[row.index],), row.output("logits"), top_k)
+
+    results = task.map_rows(encodings, batch_size, read)
     return results[0] if is_single else results
 
 
@@ -213,22 +214,18 @@ def candidates_table(records: Sequence[dict[str, Any]], results: Sequence[Sequen
     return format_table(rows, ["text", "characters", "token", "score", "filled"])
 
 
-def _answer(task: TaskContext, given: Arguments) -> tuple[MaskedToken, ...] | list[tuple[MaskedToken, ...]]:
-    return fill_masks(task, given["texts"], top_k=given.get("top_k", DEFAULT_TOP_K))
-
-
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"logits": (rows, tokens, model.vocab_size)}
 
 
-def _to_json(given: Arguments, results: Sequence[Sequence[MaskedToken]]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[Sequence[MaskedToken]]) -> list[dict[str, Any]]:
     return [
         record | {"masks": [asdict(mask) for mask in masks]}
         for record, masks in zip(text_records(given), results, strict=True)
     ]
 
 
-def _to_text(given: Arguments, results: Sequence[Sequence[MaskedToken]]) -> str:
+def _to_text(given: Given, results: Sequence[Sequence[MaskedToken]]) -> str:
     return candidates_table(text_records(given), results)
 
 
@@ -236,8 +233,8 @@ SPEC = TaskSpec(
     Task.FILL_MASK,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"top_k"}),
-    answer=_answer,
+    optional=frozenset({"top_k", "batch_size"}),
+    answer=fill_masks,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_pairs, pair_names, softmax, text_records
+from dynbert.tasks.base import TaskSpec, softmax
+from dynbert.tasks.texts import as_pairs, pair_names, text_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Shapes, TaskContext
 
 __all__ = ["SPEC", "NextSentence", "as_next_sentence", "next_sentence_table", "predict_next_sentences"]
 
-_PAIRS_PER_BATCH = 32
 _IS_NEXT = 0
 """The index of the logit that says that the second text follows, as in transformers."""
 
@@ -35,7 +36,12 @@ class NextSentence:
 
 
 def predict_next_sentences(
-    task: TaskContext, texts: str | Sequence[str], text_pair: str | Sequence[str], *, truncate: bool = False
+    task: TaskContext,
+    texts: Texts,
+    text_pair: Texts,
+    *,
+    truncate: bool,
+    batch_size: int,
 ) -> NextSentence | list[NextSentence]:
     """Say of one or several pairs whether the second text follows the first.
 
@@ -44,6 +50,7 @@ def predict_next_sentences(
         texts: The first text, or a list of them.
         text_pair: The second text, or a list of as many.
         truncate: Whether to cut the longer text of a pair that is longer than the model's maximum length.
+        batch_size: Most pairs to run together, at least 1.
 
     Returns:
         A prediction, or a list of them in the pairs' order.
@@ -53,11 +60,7 @@ def predict_next_sentences(
     """
     pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
     encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=truncate)
-    results = [
-        as_next_sentence(logits)
-        for batch in task.run_batches(encodings, _PAIRS_PER_BATCH)
-        for logits in batch.output("logits")
-    ]
+    results = task.map_rows(encodings, batch_size, lambda row: as_next_sentence(row.output("logits")))
     return results[0] if is_single else results
 
 
@@ -95,19 +98,15 @@ def next_sentence_table(records: Sequence[dict[str, Any]], results: Sequence[Nex
     return format_table(rows, ["text", "text_pair", "is next", "score"])
 
 
-def _answer(task: TaskContext, given: Arguments) -> NextSentence | list[NextSentence]:
-    return predict_next_sentences(task, given["texts"], given["text_pair"], truncate=given.get("truncate", False))
-
-
 def _output_shapes(_model: ModelInfo, rows: int, _tokens: int) -> Shapes:
     return {"logits": (rows, 2)}
 
 
-def _to_json(given: Arguments, results: Sequence[NextSentence]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[NextSentence]) -> list[dict[str, Any]]:
     return [record | asdict(result) for record, result in zip(text_records(given), results, strict=True)]
 
 
-def _to_text(given: Arguments, results: Sequence[NextSentence]) -> str:
+def _to_text(given: Given, results: Sequence[NextSentence]) -> str:
     return next_sentence_table(text_records(given), results)
 
 
@@ -115,8 +114,8 @@ SPEC = TaskSpec(
     Task.NEXT_SENTENCE_PREDICTION,
     call="model(texts, text_pair=...)",
     needed=frozenset({"texts", "text_pair"}),
-    optional=frozenset({"truncate"}),
-    answer=_answer,
+    optional=frozenset({"truncate", "batch_size"}),
+    answer=predict_next_sentences,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

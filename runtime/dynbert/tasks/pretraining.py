@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert.tasks.base import TaskSpec, as_pairs, as_texts, check_whole_number, pair_names, text_records
+from dynbert.tasks.base import TaskSpec
 from dynbert.tasks.fill_mask import (
-    DEFAULT_TOP_K,
     MaskedToken,
     candidates_table,
     check_mask_token,
@@ -17,6 +16,7 @@ from dynbert.tasks.fill_mask import (
     fill_row,
 )
 from dynbert.tasks.next_sentence_prediction import NextSentence, as_next_sentence, next_sentence_table
+from dynbert.tasks.texts import as_pairs, as_texts, pair_names, text_records
 from dynbert.tokenization import item_name
 
 if TYPE_CHECKING:
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
 
 __all__ = ["SPEC", "Pretraining", "predict_pretraining"]
-
-_ROWS_PER_BATCH = 4
-"""Few, for the reason in ``fill_mask``."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,11 @@ class Pretraining:
 
 def predict_pretraining(
     task: TaskContext,
-    texts: str | Sequence[str],
-    text_pair: str | Sequence[str] | None = None,
+    texts: Texts,
+    text_pair: Texts | None,
     *,
-    top_k: int = DEFAULT_TOP_K,
+    top_k: int,
+    batch_size: int,
 ) -> Pretraining | list[Pretraining]:
     """Fill masks and judge pairs.
 
@@ -57,35 +56,33 @@ def predict_pretraining(
         texts: A text, or a list of them.
         text_pair: The second text, or a list of as many. Without it each text needs a mask.
         top_k: How many candidates a mask gets, at least 1; no more than the vocabulary has.
+        batch_size: Most texts or pairs to run together, at least 1.
 
     Returns:
         What was found, or a list of that in the texts' order.
 
     Raises:
-        InputError: If a text has neither mask nor pair, has no token or is too long, the lists differ in length, or
-            ``top_k`` is out of its range.
+        InputError: If a text has neither mask nor pair, has no token or is too long, or the lists differ in length.
         BundleError: If the bundle names no mask token.
     """
-    check_whole_number("top_k", top_k, least=1)
     mask = check_mask_token(task)
-    rows: list[tuple[str, ...]]
+    texts_of_rows: list[tuple[str, ...]]
     if text_pair is None:
         items, is_single = as_texts(texts)
-        rows = [(text,) for text in items]
+        texts_of_rows = [(text,) for text in items]
         encodings = task.tokenizer.encode(items, truncate=None)
         _check_masks(task, items, encodings, mask)
     else:
         pairs, is_single = as_pairs(("texts", "text_pair"), texts, text_pair)
-        rows = [*pairs]
+        texts_of_rows = [*pairs]
         encodings = task.tokenizer.encode_pairs(pairs, pair_names(len(pairs)), truncate=None)
-    results: list[Pretraining] = []
-    left = zip(rows, encodings, strict=True)
-    for batch in task.run_batches(encodings, _ROWS_PER_BATCH):
-        tokens, relations = batch.output("prediction_logits"), batch.output("seq_relationship_logits")
-        for token_logits, pair_logits in zip(tokens, relations, strict=True):
-            row, encoding = next(left)
-            following = None if text_pair is None else as_next_sentence(pair_logits)
-            results.append(Pretraining(fill_row(task, encoding, row, token_logits, top_k), following))
+
+    def read(row: Row) -> Pretraining:
+        tokens, relations = row.output("prediction_logits"), row.output("seq_relationship_logits")
+        masks = fill_row(task, encodings[row.index], texts_of_rows[row.index], tokens, top_k)
+        return Pretraining(masks, None if text_pair is None else as_next_sentence(relations))
+
+    results = task.map_rows(encodings, batch_size, read)
     return results[0] if is_single else results
 
 
@@ -98,20 +95,15 @@ def _check_masks(task: TaskContext, texts: Sequence[str], encodings: Sequence[En
             )
 
 
-def _answer(task: TaskContext, given: Arguments) -> Pretraining | list[Pretraining]:
-    top_k = given.get("top_k", DEFAULT_TOP_K)
-    return predict_pretraining(task, given["texts"], given.get("text_pair"), top_k=top_k)
-
-
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"prediction_logits": (rows, tokens, model.vocab_size), "seq_relationship_logits": (rows, 2)}
 
 
-def _to_json(given: Arguments, results: Sequence[Pretraining]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[Pretraining]) -> list[dict[str, Any]]:
     return [record | asdict(result) for record, result in zip(text_records(given), results, strict=True)]
 
 
-def _to_text(given: Arguments, results: Sequence[Pretraining]) -> str:
+def _to_text(given: Given, results: Sequence[Pretraining]) -> str:
     records = text_records(given)
     tables = []
     if any(result.masks for result in results):
@@ -126,8 +118,8 @@ SPEC = TaskSpec(
     Task.PRETRAINING,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"text_pair", "top_k"}),
-    answer=_answer,
+    optional=frozenset({"text_pair", "top_k", "batch_size"}),
+    answer=predict_pretraining,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.manifest import Task
-from dynbert.tasks.base import TaskSpec, as_pairs, check_stride, check_whole_number
+from dynbert.tasks.base import TaskSpec, regroup
+from dynbert.tasks.texts import as_pairs
 from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
     from dynbert.tokenization import Window
 
-__all__ = ["SPEC", "Answer", "AnswerOptions", "answer_questions"]
+__all__ = ["SPEC", "Answer", "answer_questions"]
 
-_WINDOWS_PER_BATCH = 8
+_QUESTIONS_TOGETHER = 64
+"""Questions whose windows are cut, sorted and run together; more would hold more encodings, 250 bytes a token."""
 _SPANS_PER_WINDOW = 12
 """Most probable token spans that are grown to words and summed; what the pipeline takes for one answer."""
 
@@ -48,26 +51,14 @@ class Answer:
     """Character after the last one."""
 
 
-@dataclass(frozen=True)
-class AnswerOptions:
-    """How to look for an answer.
-
-    Raises:
-        InputError: On construction, when a value is out of its range.
-    """
-
-    stride: int | None = None
-    """Tokens that neighbouring windows of a long context share, at least 0. None: 128, or half a window if less."""
-    max_answer_tokens: int = 30
-    """Longest answer in tokens, at least 1, before it grows to whole words."""
-
-    def __post_init__(self) -> None:
-        check_stride(self.stride)
-        check_whole_number("max_answer_tokens", self.max_answer_tokens, least=1)
-
-
 def answer_questions(
-    task: TaskContext, question: str | Sequence[str], context: str | Sequence[str], options: AnswerOptions
+    task: TaskContext,
+    question: Texts,
+    context: Texts,
+    *,
+    stride: int | None,
+    max_answer_tokens: int,
+    batch_size: int,
 ) -> Answer | list[Answer]:
     """Answer one question, or several, each from its own context.
 
@@ -75,27 +66,48 @@ def answer_questions(
         task: The bundle's side of the call.
         question: A question, or a list of them.
         context: The text to answer from, or a list of as many.
-        options: How to look.
+        stride: Tokens that neighbouring windows of a long context share, at least 0. None: 128, or half a window if
+            less.
+        max_answer_tokens: Longest answer in tokens, at least 1, before it grows to whole words.
+        batch_size: Most windows to run together, at least 1.
 
     Returns:
         The best answer, or a list of them in the questions' order.
 
     Raises:
-        InputError: If a text has no token, a question leaves no room for its context, or the lists differ in length.
+        InputError: If a text has no token, a question leaves no room for its context, the stride is not shorter than
+            that room, or the lists differ in length.
     """
     pairs, is_single = as_pairs(("question", "context"), question, context)
-    answers = [_answer(task, *pair, options) for pair in pairs]
+    answers: list[Answer] = []
+    for first in range(0, len(pairs), _QUESTIONS_TOGETHER):
+        some = pairs[first : first + _QUESTIONS_TOGETHER]
+        windows = [task.tokenizer.windows(*pair, stride=stride) for pair in some]
+        scores = _score_windows(task, windows, max_answer_tokens=max_answer_tokens, batch_size=batch_size)
+        answers += [_best_answer(text, of_text) for (_, text), of_text in zip(some, scores, strict=True)]
     return answers[0] if is_single else answers
 
 
-def _answer(task: TaskContext, question: str, context: str, options: AnswerOptions) -> Answer:
-    windows = task.tokenizer.windows(question, context, stride=options.stride)
+def _score_windows(
+    task: TaskContext, windows_of_pairs: Sequence[Sequence[Window]], *, max_answer_tokens: int, batch_size: int
+) -> Iterator[Sequence[Mapping[tuple[int, int], float]]]:
+    """Return for each pair what ``_score_words`` returns for each of its windows."""
+    windows = [window for of_pair in windows_of_pairs for window in of_pair]
+
+    def read(row: Row) -> dict[tuple[int, int], float]:
+        starts, ends = row.output("start_logits"), row.output("end_logits")
+        return _score_words(windows[row.index], starts, ends, max_answer_tokens)
+
+    scores = task.map_rows([window.encoding for window in windows], batch_size, read)
+    return regroup(scores, map(len, windows_of_pairs))
+
+
+def _best_answer(context: str, scores: Sequence[Mapping[tuple[int, int], float]]) -> Answer:
+    """Return the best answer, from the probability of each likely one in every window of the context."""
     best: dict[tuple[int, int], float] = {}
-    rows = iter(windows)
-    for batch in task.run_batches([window.encoding for window in windows], _WINDOWS_PER_BATCH):
-        for starts, ends in zip(batch.output("start_logits"), batch.output("end_logits"), strict=True):
-            for words, score in _score_words(next(rows), starts, ends, options.max_answer_tokens).items():
-                best[words] = max(score, best.get(words, 0.0))
+    for of_window in scores:
+        for words, score in of_window.items():
+            best[words] = max(score, best.get(words, 0.0))
     start, end = max(best, key=lambda words: best[words])  # the first of equals
     score = min(best[start, end], 1.0)  # a sum of products may round to more
     end = after_marks(context, end)
@@ -133,21 +145,15 @@ def _probabilities(window: Window, logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(weights / (weights.sum() + np.exp(cls - highest).sum()))
 
 
-def _answer_call(task: TaskContext, given: Arguments) -> Answer | list[Answer]:
-    longest = given.get("max_answer_tokens", AnswerOptions.max_answer_tokens)
-    options = AnswerOptions(given.get("stride", AnswerOptions.stride), longest)
-    return answer_questions(task, given["question"], given["context"], options)
-
-
 def _output_shapes(_model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"start_logits": (rows, tokens), "end_logits": (rows, tokens)}
 
 
-def _to_json(_given: Arguments, answer: Answer) -> dict[str, Any]:
+def _to_json(_given: Given, answer: Answer) -> dict[str, Any]:
     return asdict(answer)
 
 
-def _to_text(_given: Arguments, answer: Answer) -> str:
+def _to_text(_given: Given, answer: Answer) -> str:
     return f"{answer.text}\n(score {answer.score:.4f}, characters {answer.start} to {answer.end})"
 
 
@@ -155,8 +161,8 @@ SPEC = TaskSpec(
     Task.QUESTION_ANSWERING,
     call="model(question=..., context=...)",
     needed=frozenset({"question", "context"}),
-    optional=frozenset({"stride", "max_answer_tokens"}),
-    answer=_answer_call,
+    optional=frozenset({"stride", "max_answer_tokens", "batch_size"}),
+    answer=answer_questions,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -12,16 +12,15 @@ near them the other window's edge is always nearer.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.tables import format_table, shorten
-from dynbert.tasks.base import TaskSpec, as_texts, check_stride, label_names, softmax, text_records
+from dynbert.tasks.arguments import Aggregation
+from dynbert.tasks.base import TaskSpec, label_names, regroup, softmax
+from dynbert.tasks.texts import as_texts, text_records
 from dynbert.tokenization import after_marks
 
 if TYPE_CHECKING:
@@ -30,25 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
-    from dynbert.tasks.base import Arguments, Shapes, TaskContext
+    from dynbert.tasks.arguments import Texts
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
     from dynbert.tokenization import Window
 
-__all__ = ["SPEC", "Aggregation", "Entity", "LabelOptions", "TokenLabels", "Word", "label_tokens"]
+__all__ = ["SPEC", "Entity", "TokenLabels", "Word", "label_tokens"]
 
-_WINDOWS_PER_BATCH = 8
 _OUTSIDE = "O"
 _BEGINS, _CONTINUES = "B-", "I-"
-
-
-class Aggregation(StrEnum):
-    """How a word's pieces decide on its label; the names and meanings of Hugging Face's pipeline."""
-
-    FIRST = "first"
-    """The first piece decides."""
-    AVERAGE = "average"
-    """The mean of the pieces' probabilities does."""
-    MAX = "max"
-    """The piece with the highest probability of any label does."""
 
 
 @dataclass(frozen=True)
@@ -94,49 +82,32 @@ class TokenLabels:
     have no prefix belong together where they are neighbours with the same label; ``O`` is none."""
 
 
-@dataclass(frozen=True)
-class LabelOptions:
-    """How to label words.
+class _Reading(NamedTuple):
+    """What one window says of a word."""
 
-    Raises:
-        InputError: On construction, when a value is out of its range.
-    """
-
-    aggregation: Aggregation | str = Aggregation.FIRST
-    """How a word's pieces decide on its label."""
-    stride: int | None = None
-    """Tokens that neighbouring windows of a long text share, at least 0. None: 128, or half a window if less."""
-
-    def __post_init__(self) -> None:
-        check_stride(self.stride)
-        try:
-            Aggregation(self.aggregation)
-        except ValueError as err:
-            known = ", ".join(item.value for item in Aggregation)
-            raise InputError(f"aggregation must be one of {known}, got {self.aggregation!r}.") from err
-
-
-@dataclass
-class _Reading:
-    """What the best window so far says of a word."""
-
+    number: int
+    """Which of the text's words it is."""
     rank: tuple[int, int]
     """Pieces of the word in the window, and tokens between the word and the nearest edge."""
     start: int
+    """The word's first character in the text."""
     end: int
-    probabilities: NDArray[np.float64]
-    """[pieces, labels]."""
+    """Character after its last token."""
+    label: str
+    score: float
 
 
 def label_tokens(
-    task: TaskContext, texts: str | Sequence[str], options: LabelOptions
+    task: TaskContext, texts: Texts, *, aggregation: Aggregation, stride: int | None, batch_size: int
 ) -> TokenLabels | list[TokenLabels]:
     """Label the words of one or several texts.
 
     Args:
         task: The bundle's side of the call.
         texts: A text of any length, or a list of them.
-        options: How to.
+        aggregation: How a word's pieces decide on its label.
+        stride: Tokens that neighbouring windows of a long text share, at least 0. None: 128, or half a window if less.
+        batch_size: Most windows to run together, at least 1.
 
     Returns:
         The labels, or a list of them in the texts' order.
@@ -145,60 +116,52 @@ def label_tokens(
         InputError: If a text has no token, or the stride is not shorter than a window.
     """
     items, is_single = as_texts(texts)
-    windows = task.tokenizer.text_windows(items, stride=options.stride)
-    logits = _run_windows(task, [window for of_text in windows for window in of_text])
-    aggregation = Aggregation(options.aggregation)
+    windows_of_texts = task.tokenizer.text_windows(items, stride=stride)
+    windows = [window for of_text in windows_of_texts for window in of_text]
+
+    def read(row: Row) -> list[_Reading]:
+        return list(_read_words(windows[row.index], row.output("logits"), task.model.labels, aggregation))
+
+    readings = task.map_rows([window.encoding for window in windows], batch_size, read)
     results = []
-    for text, of_text in zip(items, windows, strict=True):
-        of_windows = list(islice(logits, len(of_text)))
-        words = _label_words(text, of_text, of_windows, task.model.labels, aggregation)
+    for text, of_text in zip(items, regroup(readings, map(len, windows_of_texts)), strict=True):
+        words = _best_words(text, of_text)
         results.append(TokenLabels(words, _group_words(text, words)))
     return results[0] if is_single else results
 
 
-def _run_windows(task: TaskContext, windows: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    """Yield the logits of each window's own tokens, [tokens, labels]."""
-    rows = iter(windows)
-    for batch in task.run_batches([window.encoding for window in windows], _WINDOWS_PER_BATCH):
-        for logits in batch.output("logits"):
-            window = next(rows)
-            yield logits[window.first : window.stop]
-
-
-def _label_words(
-    text: str,
-    windows: Sequence[Window],
-    logits: Sequence[NDArray[Any]],
-    labels: Sequence[str],
-    aggregation: Aggregation,
-) -> tuple[Word, ...]:
-    """Return every word of a text; ``logits`` are those of each window's own tokens, [tokens, labels]."""
-    best: dict[int, _Reading] = {}
-    for window, of_window in zip(windows, logits, strict=True):
-        for number, reading in _read_words(window, softmax(of_window)):
-            if number not in best or reading.rank > best[number].rank:
-                best[number] = reading
-    words = []
-    for _, reading in sorted(best.items()):
-        names = label_names(labels, reading.probabilities.shape[-1])
-        scores = _aggregate(reading.probabilities, aggregation)
-        label = int(scores.argmax())
-        end = after_marks(text, reading.end)
-        words.append(Word(text[reading.start : end], names[label], float(scores[label]), reading.start, end))
-    return tuple(words)
-
-
-def _read_words(window: Window, probabilities: NDArray[np.float64]) -> Iterator[tuple[int, _Reading]]:
-    """Yield number and reading of each word that a window has a piece of; ``probabilities`` are [tokens, labels]."""
+def _read_words(
+    window: Window, logits: NDArray[Any], labels: Sequence[str], aggregation: Aggregation
+) -> Iterator[_Reading]:
+    """Yield a reading of each word that a window has a piece of; ``logits`` are the row's, [tokens, labels]."""
     numbers = window.encoding.word_ids[window.first : window.stop]
+    probabilities = softmax(logits[window.first : window.stop])
+    names = label_names(labels, probabilities.shape[-1])
     pieces: dict[int, list[int]] = {}
     for position, number in enumerate(numbers):
         if number is not None:
             pieces.setdefault(number, []).append(position)
     for number, positions in pieces.items():
         margin = min(positions[0], len(numbers) - 1 - positions[-1])
-        start, end = window.words[positions[0]]
-        yield number, _Reading((len(positions), margin), start, end, probabilities[positions])
+        scores = _aggregate(probabilities[positions], aggregation)
+        label = int(scores.argmax())
+        yield _Reading(
+            number, (len(positions), margin), *window.words[positions[0]], names[label], float(scores[label])
+        )
+
+
+def _best_words(text: str, readings: Sequence[Sequence[_Reading]]) -> tuple[Word, ...]:
+    """Return every word of a text, from the readings of each of its windows in order."""
+    best: dict[int, _Reading] = {}
+    for of_window in readings:
+        for reading in of_window:
+            if reading.number not in best or reading.rank > best[reading.number].rank:
+                best[reading.number] = reading
+    words = []
+    for _, reading in sorted(best.items()):
+        end = after_marks(text, reading.end)
+        words.append(Word(text[reading.start : end], reading.label, reading.score, reading.start, end))
+    return tuple(words)
 
 
 def _aggregate(probabilities: NDArray[np.float64], aggregation: Aggregation) -> NDArray[np.float64]:
@@ -228,20 +191,15 @@ def _entity(text: str, label: str, words: Sequence[Word]) -> Entity:
     return Entity(text[start:end], label, score, start, end)
 
 
-def _answer(task: TaskContext, given: Arguments) -> TokenLabels | list[TokenLabels]:
-    aggregation = given.get("aggregation", LabelOptions.aggregation)
-    return label_tokens(task, given["texts"], LabelOptions(aggregation, given.get("stride", LabelOptions.stride)))
-
-
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
     return {"logits": (rows, tokens, len(model.labels) or None)}
 
 
-def _to_json(given: Arguments, results: Sequence[TokenLabels]) -> list[dict[str, Any]]:
+def _to_json(given: Given, results: Sequence[TokenLabels]) -> list[dict[str, Any]]:
     return [record | asdict(result) for record, result in zip(text_records(given), results, strict=True)]
 
 
-def _to_text(given: Arguments, results: Sequence[TokenLabels]) -> str:
+def _to_text(given: Given, results: Sequence[TokenLabels]) -> str:
     """Return the entities as a table; what has none gets a row that says so."""
     rows: list[tuple[str, ...]] = []
     for text, result in zip(given["texts"], results, strict=True):
@@ -257,8 +215,8 @@ SPEC = TaskSpec(
     Task.TOKEN_CLASSIFICATION,
     call="model(texts)",
     needed=frozenset({"texts"}),
-    optional=frozenset({"aggregation", "stride"}),
-    answer=_answer,
+    optional=frozenset({"aggregation", "stride", "batch_size"}),
+    answer=label_tokens,
     output_shapes=_output_shapes,
     to_json=_to_json,
     to_text=_to_text,

@@ -86,7 +86,7 @@ def test_padding_of_the_vocabulary_takes_probability_but_is_no_candidate(bundle)
         return {"logits": logits}
 
     task = TaskContext(facts, TextTokenizer(make_tokenizer(), facts), run)
-    [mask] = fill_masks(task, "the [MASK]", top_k=2)
+    [mask] = fill_masks(task, "the [MASK]", top_k=2, batch_size=8)
     assert [item.token for item in mask.candidates] == [WORDS[7], "[PAD]"]
     total = math.exp(5) + math.exp(4) + len(WORDS)
     assert mask.candidates[0].score == pytest.approx(math.exp(4) / total)
@@ -148,7 +148,7 @@ def test_candidates_equal_hugging_faces_pipeline(bundle):
     theirs = pipeline.postprocess({"input_ids": ids, "logits": torch.from_numpy(logits)}, top_k=7)
     facts = bundle.manifest.model
     task = TaskContext(facts, TextTokenizer(make_tokenizer(), facts), lambda _: {"logits": logits})
-    ours = fill_masks(task, "the [MASK] of [MASK]", top_k=7)
+    ours = fill_masks(task, "the [MASK] of [MASK]", top_k=7, batch_size=8)
     assert [[(item.token_id, pytest.approx(item.score)) for item in mask.candidates] for mask in ours] == [
         [(item["token"], item["score"]) for item in mask] for mask in theirs
     ]

@@ -56,19 +56,9 @@ def test_choices_of_several_texts_keep_order_and_may_differ_in_number(model):
     ] * 9
 
 
-def test_choices_are_not_padded_to_each_other_under_fractions(bundle):
-    model = dynbert.load(bundle.folder)
-    shapes = []
-    run = model.run
-
-    def record(inputs, **options):
-        shapes.append(inputs["input_ids"].shape)
-        assert inputs["attention_mask"].all()
-        return run(inputs, **options)
-
-    model.run = record
+def test_choices_are_not_padded_to_each_other_under_fractions(model, fed_shapes):
     model("the", choices=["good", "good old", "bad old", "bad"], length_config=(0.5, 0.5))
-    assert shapes == [(1, 1, 5), (2, 1, 6), (1, 1, 5)]
+    assert fed_shapes == [((2, 1, 6), False), ((2, 1, 5), False)]
 
 
 def test_run_takes_and_gives_all_choices_of_an_example(model, bundle):
@@ -92,7 +82,11 @@ def test_run_takes_and_gives_all_choices_of_an_example(model, bundle):
         ({"texts": "a", "choices": []}, "choices must have at least one choice for each text, got none"),
         ({"texts": ["a"], "choices": [[]]}, "choices must have at least one choice for each text, got none"),
         ({"texts": "a", "choices": "good"}, "choices must be a list of strings, got str"),
-        ({"texts": "a", "choices": [["good"]]}, "Texts must be strings, got list"),
+        ({"texts": "a", "choices": [["good"]]}, "choice 0 must be a string, got list."),
+        ({"texts": "a", "choices": ["good", None]}, "choice 1 must be a string, got NoneType."),
+        ({"texts": ["a", "b"], "choices": [["good"], ["bad", 7]]}, "choice 1 of text 1 must be a string, got int."),
+        ({"texts": "a", "choices": {"good": 1}}, "choices must be a list of strings, got dict."),
+        ({"texts": ["a"], "choices": [{"good": 1}]}, "a list of lists for a list of texts, got dict in it."),
         ({"texts": ["a"], "choices": ["good"]}, "choices must be a list of lists for a list of texts, got str in it"),
         ({"texts": ["a", "a"], "choices": [["good"]]}, "choices must be a list of 2 lists, one a text, got 1"),
         ({"texts": "a", "choices": ["good", ""]}, "choice 1 must have at least one token, got ''"),

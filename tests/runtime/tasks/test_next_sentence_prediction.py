@@ -62,7 +62,7 @@ def test_long_pair_is_cut_when_told_to(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"texts": "a"}, r"must be called as model\(texts, text_pair=...\), got texts. Options: truncate"),
+        ({"texts": "a"}, r"must be called as model\(texts, text_pair=...\), got texts. Options: batch_size, truncate"),
         ({"text_pair": "a"}, "got text_pair"),
         ({"texts": "a", "text_pair": ["a"]}, "texts and text_pair must be two strings or two lists of one length"),
         ({"texts": ["a"], "text_pair": ["a", "b"]}, "got a list of 1 and a list of 2"),

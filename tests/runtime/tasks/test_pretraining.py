@@ -76,7 +76,7 @@ def test_results_keep_order_when_lists_are_given(model):
         ({"texts": "a", "text_pair": ["a"]}, "two strings or two lists of one length"),
         ({"texts": "a", "text_pair": ""}, "text_pair must have at least one token"),
         ({"texts": "a " * 9, "text_pair": "a " * 9}, "at most 13 tokens together .*, got 18. Shorten it.$"),
-        ({"text_pair": "a"}, r"must be called as model\(texts\), got text_pair. Options: text_pair, top_k"),
+        ({"text_pair": "a"}, r"must be called as model\(texts\), got text_pair. Options: batch_size, text_pair, top_k"),
     ],
 )
 def test_call_names_rule_and_value_when_it_is_wrong(model, arguments, message):

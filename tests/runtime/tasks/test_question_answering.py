@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import dynbert
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert.tasks.question_answering import Answer, AnswerOptions, _score_words
+from dynbert.tasks.question_answering import Answer, _score_words
 from dynbert.tokenization import TextTokenizer
 from tests.helpers.bundles import WORDS, make_bundle, make_tokenizer
 
@@ -196,10 +196,6 @@ def test_score_words_finds_a_span_when_cls_takes_all_probability(question_bundle
     words = _score_words(window, logits, logits, 30)
     assert words
     assert set(words.values()) == {0.0}
-
-
-def test_options_have_the_documented_defaults():
-    assert AnswerOptions() == AnswerOptions(stride=None, max_answer_tokens=30)
 
 
 @pytest.mark.slow

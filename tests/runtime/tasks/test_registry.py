@@ -1,4 +1,4 @@
-"""Every task has a spec, and each spec fits the call that it describes."""
+"""Every task has a spec, and each spec fits the function that answers for it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import inspect
 
 import pytest
 
-from dynbert import cli
 from dynbert.manifest import Task
-from dynbert.model import DynamicBert
-from dynbert.tasks.base import Arguments
+from dynbert.tasks.arguments import ARGUMENTS
 from dynbert.tasks.registry import task_spec
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_task_has_a_spec_of_known_arguments(task):
+def test_task_has_a_spec_of_declared_arguments(task):
     spec = task_spec(task)
     assert spec.task is task
     assert spec.main_text in spec.needed
     assert not spec.needed & spec.optional
-    assert spec.needed | spec.optional <= set(Arguments.__annotations__)
+    assert spec.needed | spec.optional <= set(ARGUMENTS)
     assert all(name in spec.call for name in spec.needed if name != "texts")
+    assert "batch_size" in spec.optional
 
 
-def test_arguments_are_those_of_a_call_and_of_the_command():
-    parameters = set(inspect.signature(DynamicBert.__call__).parameters) - {"self", "profile", "length_config"}
-    assert set(Arguments.__annotations__) == parameters == set(cli._ARGUMENT_OPTIONS)
-    used = set().union(*(task_spec(task).needed | task_spec(task).optional for task in Task))
-    assert used == parameters
+def test_every_argument_is_of_some_task():
+    assert set().union(*(task_spec(task).needed | task_spec(task).optional for task in Task)) == set(ARGUMENTS)
 
 
-def test_is_call_wants_all_needed_and_no_foreign_argument():
-    spec = task_spec(Task.QUESTION_ANSWERING)
-    assert spec.is_call(frozenset({"question", "context"}))
-    assert spec.is_call(frozenset({"question", "context", "stride"}))
-    assert not spec.is_call(frozenset({"question"}))
-    assert not spec.is_call(frozenset({"question", "context", "top_k"}))
+@pytest.mark.parametrize("task", list(Task))
+def test_answer_takes_the_arguments_of_its_spec_and_has_no_defaults_of_its_own(task):
+    spec = task_spec(task)
+    parameters = dict(inspect.signature(spec.answer).parameters)
+    parameters.pop("task")
+    further = {"pooling"} if task is Task.FEATURE_EXTRACTION else set()  # only encode takes it
+    assert set(parameters) == spec.needed | spec.optional | further
+    assert {name for name, item in parameters.items() if item.default is not inspect.Parameter.empty} == further

@@ -45,6 +45,30 @@ def test_classification_is_the_bare_value_when_regression(tmp_path, labels, prob
     assert tuple(result.scores) == labels
 
 
+@pytest.mark.parametrize("label", ["LABEL_0", "relevance"])
+def test_ranking_gives_the_logit_of_each_pair_in_the_order_of_the_pairs(tmp_path, label):
+    table = np.zeros((len(WORDS), 1), np.float32)
+    for word, logit in (("good", 40.0), ("book", 50.0), ("bad", -30.0)):
+        table[WORDS.index(word)] = logit
+    bundle = bundle_of(tmp_path, table=table, labels=(label,), problem_type="ranking")
+    passages = ["the film was bad", "a good book", "a good film", "of paris"]
+    results = dynbert.load(bundle.folder)(["what was good"] * 4, text_pair=passages)
+    steps = 0.25 * np.array([5, 4, 4, 3])  # the toy's step for each token of the second text, [SEP] included
+    expected = np.array([40 - 30, 40 + 90, 40 + 40, 40]) + steps
+    assert [list(result.scores) for result in results] == [[label]] * 4
+    assert [result.label for result in results] == [label] * 4
+    assert [result.score for result in results] == pytest.approx(expected)
+    assert [result.scores[label] for result in results] == [result.score for result in results]
+
+
+def test_one_label_of_several_keeps_its_sigmoid(tmp_path):
+    # What bundles say of a reranker that were exported before there was ranking.
+    bundle = bundle_of(tmp_path, labels=("relevance",), problem_type="multi_label_classification")
+    result = dynbert.load(bundle.folder)(TEXT)
+    logit = float(bundle.expected("full.int8.onnx", IDS)["logits"][0, 0])
+    assert result.score == pytest.approx(1.0 / (1.0 + np.exp(-logit)))
+
+
 def test_classification_does_not_overflow_when_logits_are_large(tmp_path):
     table = np.full((len(WORDS), 3), -1e4, np.float32)
     table[:, 1] = 1e4
@@ -73,7 +97,7 @@ def test_classifications_keep_order_and_ignore_padding_when_a_list_is_given(clas
         ({"texts": ["good", " "]}, "text 1 must have at least one token, got ' '"),
         ({"texts": "good " * 15}, "text must have at most 14 tokens .*, got 15.*truncate=True"),
         ({"texts": 7}, "Texts must be a string or a list of strings, got int"),
-        ({"texts": ["good", 7]}, "Texts must be strings, got int"),
+        ({"texts": ["good", 7]}, "text 1 must be a string, got int."),
         (
             {"question": "a", "context": "b"},
             r"for text-classification must be called as model\(texts\), got context, q",
@@ -112,8 +136,14 @@ def test_labels_are_numbered_when_the_checkpoint_names_none(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": ("a", "b")}, "must have one logit for each of 2 labels, got 3"),
-        ({"problem_type": "ranking"}, "problem_type must be one of single_label_classification, .*, got 'ranking'"),
+        ({"labels": ("a", "b")}, "The graph must have one logit for each of 2 labels, got 3."),
+        (
+            {"problem_type": "sorting"},
+            (
+                "problem_type must be one of single_label_classification, multi_label_classification, regression, "
+                "ranking, got 'sorting'. Export the bundle again."
+            ),
+        ),
     ],
 )
 def test_call_blames_the_bundle_when_its_facts_do_not_fit_its_graph(tmp_path, changes, message):
@@ -123,8 +153,9 @@ def test_call_blames_the_bundle_when_its_facts_do_not_fit_its_graph(tmp_path, ch
 
     bundle = bundle_of(tmp_path)
     manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, **changes))
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(BundleError) as info:
         DynamicBert(bundle.folder, manifest)(TEXT)
+    assert str(info.value) == message
 
 
 def test_pair_is_classified_as_one_row_with_two_types(classification_bundle):

@@ -11,17 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dynbert
-from dynbert import Entity, TokenLabels, Word
+from dynbert import Aggregation, Entity, TokenLabels, Word
 from dynbert.errors import BundleError, InputError
 from dynbert.manifest import Task
 from dynbert.tasks.base import TaskContext, softmax
-from dynbert.tasks.token_classification import (
-    Aggregation,
-    LabelOptions,
-    _aggregate,
-    _group_words,
-    label_tokens,
-)
+from dynbert.tasks.token_classification import _aggregate, _group_words, label_tokens
 from dynbert.tokenization import TextTokenizer
 from tests.helpers.bundles import ENTITY_LABELS, WORDS, make_bundle, make_tokenizer
 
@@ -151,6 +145,10 @@ def context_of(tokenizer_model, run):
     return TaskContext(tokenizer_model, tokenizer, run)
 
 
+def label_with_stride(task, text, stride):
+    return label_tokens(task, text, aggregation=Aggregation.FIRST, stride=stride, batch_size=8)
+
+
 def positions_run(inputs):
     """Return logits that tell the position in the row: 0.1 times it for B-PER."""
     ids = inputs["input_ids"]
@@ -168,7 +166,7 @@ def row_positions(result):
 
 def test_word_is_answered_by_the_window_where_it_lies_farthest_from_an_edge(named_bundle):
     task = context_of(named_bundle.manifest.model, positions_run)
-    result = label_tokens(task, " ".join(["the"] * 30), LabelOptions(stride=4))
+    result = label_with_stride(task, " ".join(["the"] * 30), 4)
     # Windows of 14 tokens start at 0, 10 and 20; the one more is CLS.
     assert row_positions(result) == [
         *(word + 1 for word in range(12)),
@@ -179,7 +177,7 @@ def test_word_is_answered_by_the_window_where_it_lies_farthest_from_an_edge(name
 
 def test_word_is_answered_by_the_window_that_knows_more_around_it_when_windows_overlap_by_nearly_all(named_bundle):
     task = context_of(named_bundle.manifest.model, positions_run)
-    result = label_tokens(task, " ".join(["the"] * 15), LabelOptions(stride=13))
+    result = label_with_stride(task, " ".join(["the"] * 15), 13)
     # Two windows, at 0 and 1: half of the words are nearer to the start of the second than to the end of the first.
     assert row_positions(result) == [*(word + 1 for word in range(8)), *range(8, 15)]
 
@@ -188,7 +186,7 @@ def test_word_is_answered_by_the_window_that_knows_more_around_it_when_windows_o
 def test_word_is_answered_by_the_window_that_has_most_of_its_pieces(named_bundle, stride, position):
     task = context_of(named_bundle.manifest.model, positions_run)
     text = "the " * 13 + "playing was"  # the first window's last token is play
-    result = label_tokens(task, text, LabelOptions(stride=stride))
+    result = label_with_stride(task, text, stride)
     assert [word.text for word in result.words] == text.split()
     assert row_positions(result)[13] == position
 
