@@ -41,8 +41,8 @@ def test_signature_tells_every_argument_with_its_default():
 
 def test_help_tells_every_argument():
     text = " ".join(pydoc.render_doc(DynamicBert.__call__, renderer=pydoc.plaintext).split())
-    for name in KeywordArguments.__annotations__:
-        assert f" {name}: {ARGUMENTS[name].doc}" in text
+    for name, argument in ARGUMENTS.items():
+        assert f" {name}: {argument.doc}" in text
     assert "whole words. Default: 30." in text
     assert "see ``Aggregation``. Default: first." in text
     assert "**arguments" not in text
