@@ -15,7 +15,8 @@ from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, write_companions
 from dynbert_export.bundle.publish import check_output, stage_bundle
-from dynbert_export.checkpoint.load import load_checkpoint, load_model, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint, load_model
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.texts import prepare_texts
 from dynbert_export.gates.answers import answer, judge
