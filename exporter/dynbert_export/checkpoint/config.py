@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dynbert.errors import LengthConfigError
 from dynbert_export.checkpoint.source import read_json_object
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.recipe import MIN_INPUT_TOKENS
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import BertConfig
+
+    from dynbert.lengths import LengthConfig
 
 __all__ = ["find_architecture", "find_problem_type", "list_labels", "read_config"]
 
@@ -39,14 +42,15 @@ _UNSUPPORTED = {
 _POSITIONS = ("absolute", "relative_key", "relative_key_query")
 
 
-def read_config(path: Path) -> BertConfig:
+def read_config(path: Path) -> tuple[BertConfig, LengthConfig | None]:
     """Read the config of a BERT encoder; anything else is refused.
 
     Args:
         path: A ``config.json``.
 
     Returns:
-        The config.
+        The config without its ``length_config``, with which a model would drop tokens unasked; and what that says,
+        one entry a layer, or None where it drops nothing.
 
     Raises:
         CheckpointError: If the file is missing or broken, or its model is none that can be exported.
@@ -62,6 +66,7 @@ def read_config(path: Path) -> BertConfig:
     for key, remedy in _UNSUPPORTED.items():
         if values.get(key):
             raise CheckpointError(f"{key} must not be set, got {values[key]!r} in {path}. {remedy}")
+    lengths = values.pop("length_config", None)
     try:
         config = BertConfig.from_dict(values)
     except (AttributeError, KeyError, TypeError, ValueError) as err:
@@ -70,7 +75,7 @@ def read_config(path: Path) -> BertConfig:
     faults = _find_faults(config)
     if faults:
         raise CheckpointError(f"{path} must be the config of a BERT, got: {'; '.join(faults)}. Get the file again.")
-    return config
+    return config, _parse_lengths(lengths, config.num_hidden_layers, path)
 
 
 def list_labels(config: BertConfig) -> tuple[str, ...]:
@@ -143,6 +148,19 @@ def _find_faults(config: BertConfig) -> list[str]:
     if numbers != list(range(config.num_labels)):
         faults.append(f"id2label must number the labels from 0, got {numbers}")
     return faults
+
+
+def _parse_lengths(value: object, num_layers: int, path: Path) -> LengthConfig | None:
+    """Return a config's lengths by the model's own rules: entries beyond its layers are ignored."""
+    from dynbert_export.modeling.dropping import check_length_config
+
+    try:
+        return check_length_config(value, num_layers)  # type: ignore[arg-type]  # any JSON value; refused there
+    except LengthConfigError as err:
+        raise CheckpointError(
+            f"length_config in {path} must be the lengths of {num_layers} layers, got: {err} "
+            "Or take it out of the file."
+        ) from err
 
 
 def _is_int(value: Any) -> bool:

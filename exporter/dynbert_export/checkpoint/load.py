@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.errors import DynbertError, InputError
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
@@ -45,7 +46,7 @@ class Checkpoint:
     revision: str | None
     """The commit that a hub served; None for a folder."""
     config: BertConfig
-    """Not to be changed; ``load_model`` gives the model a copy."""
+    """Not to be changed; ``load_model`` gives the model a copy. Without ``length_config``."""
     task: Task
     architecture: str
     """Class name of what is exported, e.g. ``BertForQuestionAnswering``."""
@@ -59,6 +60,8 @@ class Checkpoint:
     """Feature extraction only."""
     lowercase: bool
     """Whether texts are lowercased before the tokenizer's own rules; ``load_tokenizer`` sees to it."""
+    length_config: LengthConfig | None
+    """The lengths that its config starts a model with, no count above ``max_length``; None where it drops nothing."""
     notes: tuple[str, ...]
     """What the caller should be told: choices that were made for want of information."""
 
@@ -85,7 +88,7 @@ def load_checkpoint(
     """
     source = find_checkpoint(model, revision=revision)
     folder = source.folder
-    config = read_config(folder / "config.json")
+    config, lengths = read_config(folder / "config.json")
     files = read_embedding_files(folder) if _may_embed(task, config) else None
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
@@ -102,6 +105,7 @@ def load_checkpoint(
             "Save the tokenizer beside the model with save_pretrained."
         )
     check_weights(find_weights(folder), _build_model(config, chosen, device="meta"))
+    longest = _choose_max_length(max_length, folder, config, files)
     return Checkpoint(
         folder=folder,
         name=source.name,
@@ -111,9 +115,10 @@ def load_checkpoint(
         architecture=head.architecture,
         labels=list_labels(config) if head.has_labels else (),
         problem_type=find_problem_type(config) if chosen is Task.TEXT_CLASSIFICATION else None,
-        max_length=_choose_max_length(max_length, folder, config, files),
+        max_length=longest,
         pooling=_choose_pooling(chosen, files),
         lowercase=files is not None and files.lowercase,
+        length_config=_clamp(lengths, longest),
         notes=_write_notes(chosen, config, files),
     )
 
@@ -181,7 +186,7 @@ def _build_model(config: BertConfig, task: Task, *, device: str) -> PreTrainedMo
                 return modeling.BertModel(settings, add_pooling_layer=False)
             model: PreTrainedModel = getattr(modeling, HEADS[task].architecture)(settings)
             return model
-    except DynbertError as err:  # such as a length_config in config.json that breaks a rule
+    except DynbertError as err:  # such as num_labels for question answering
         raise CheckpointError(f"config.json must describe a model that can be built, got: {err}") from err
 
 
@@ -203,6 +208,13 @@ def _choose_max_length(given: int | None, folder: Path, config: BertConfig, file
         limits.append(files.max_length)
     # A tokenizer without a limit of its own says so with a huge number, some of them with a float.
     return max(int(min(limit for limit in limits if isinstance(limit, (int, float)))), MIN_INPUT_TOKENS)
+
+
+def _clamp(lengths: LengthConfig | None, max_length: int) -> LengthConfig | None:
+    """Return lengths that keep the same tokens of every input, with no count above the longest one's."""
+    if lengths is None or lengths.is_fractional:
+        return lengths
+    return LengthConfig(tuple(min(length, max_length) for length in lengths.lengths))
 
 
 def _choose_pooling(task: Task, files: EmbeddingFiles | None) -> Pooling | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
-from dynbert_export.checkpoint.load import load_checkpoint
+from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.errors import CheckpointError
 from dynbert_export.tasks import ARCHITECTURES
 from tests.helpers.checkpoints import (
@@ -38,7 +41,6 @@ from tests.helpers.checkpoints import (
         ),
         ({"id2label": {"1": "a", "2": "b"}}, r"id2label must number the labels from 0, got \[1, 2\]"),
         ({"id2label": ["a", "b"]}, "must be the config of a BERT"),
-        ({"length_config": "9,10"}, "model that can be built, got: .*must not increase"),
         ({"architectures": ["BertForMaskedLM"]}, "must include cls.predictions.bias, .*dense.weight, .*, got none"),
         ({"architectures": ["BertForPreTraining"]}, "must include .*, cls.seq_relationship.weight, .*, got none"),
         ({"architectures": ["AutoModel"]}, "got AutoModel in config.json"),
@@ -97,3 +99,53 @@ def test_problem_type_is_what_a_pipeline_would_make_of_it(tmp_path, labels, prob
     folder = make_checkpoint(tmp_path, Task.TEXT_CLASSIFICATION, labels=labels, problem_type=problem_type)
     checkpoint = load_checkpoint(str(folder))
     assert (checkpoint.labels, checkpoint.problem_type) == (labels, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "lengths"),
+    [
+        ("(40, 20, 10)", (40, 20, 10)),
+        ([0.75, 0.5, 0.25], (0.75, 0.5, 0.25)),
+        ([40, 20, 10, 5], (40, 20, 10)),  # as the model reads it
+        ([], None),
+        (None, None),
+    ],
+)
+def test_length_config_is_read_and_taken_out_of_the_config(embedder, value, lengths):
+    path = embedder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"length_config": value}))
+    checkpoint = load_checkpoint(str(embedder))
+    assert checkpoint.length_config == (None if lengths is None else LengthConfig(lengths))
+    assert "length_config" not in checkpoint.config.to_dict()
+    assert load_model(checkpoint).length_config is None
+
+
+def test_length_config_has_no_count_beyond_the_longest_input(embedder):
+    edit_json(embedder / "config.json", length_config=[60, 30, 10])
+    assert load_checkpoint(str(embedder), max_length=40).length_config == LengthConfig((40, 30, 10))
+    edit_json(embedder / "config.json", length_config=[0.9, 0.5, 0.1])
+    assert load_checkpoint(str(embedder), max_length=40).length_config == LengthConfig((0.9, 0.5, 0.1))
+
+
+_EXAMPLES = "Give one number a layer, e.g. 315,251,242,159,142,33 or 0.9,0.8,0.7,0.6,0.5,0.4."
+_INCREASE = "A length config must not increase from layer to layer, got 10 after 9 at layer 1 of 9,10,11."
+_CODE = "__import__('os').abort()"
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("9,10,11", f"{_INCREASE} A dropped token cannot come back."),
+        ([9, 8], "A length config must have at least 3 entries, one a layer, got 2: 9,8."),
+        (_CODE, f"Length 0 must be a number, got {_CODE!r} in {_CODE!r}. {_EXAMPLES}"),
+        (7, f"A length config must be a sequence of numbers, got int. {_EXAMPLES}"),
+    ],
+)
+def test_a_broken_length_config_is_refused_and_never_run(embedder, value, fault):
+    path = embedder / "config.json"
+    edit_json(path, length_config=value)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(str(embedder))
+    assert str(caught.value) == (
+        f"length_config in {path} must be the lengths of 3 layers, got: {fault} Or take it out of the file."
+    )
