@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from dynbert.lengths import LengthConfig
 
-__all__ = ["find_architecture", "find_problem_type", "list_labels", "read_config"]
+__all__ = ["RANKING", "find_architecture", "find_problem_type", "list_labels", "read_config"]
+
+RANKING = "ranking"
+"""Problem type of one logit that puts texts, or pairs of texts, in an order; the logit is the score."""
 
 _SIZES = (
     "vocab_size",
@@ -104,17 +107,20 @@ def find_architecture(config: BertConfig) -> str | None:
 
 
 def find_problem_type(config: BertConfig) -> str:
-    """Return what transformers' pipelines would do with the logits: sigmoid for a lone one, else softmax.
+    """Return what the logits of a text classifier are.
+
+    A lone logit of which the config says nothing is a ranker's, such as a cross-encoder's: only its order means
+    something. Who trains one as a class or as a number with transformers has that in the config.
 
     Args:
-        config: As from ``read_config``; of text classification.
+        config: As from ``read_config``.
 
     Returns:
-        The config's own word, where it has one.
+        The config's own word where it has one; else ``RANKING`` for one logit, and one label out of several.
     """
     if config.problem_type is not None:
         return str(config.problem_type)
-    return "multi_label_classification" if config.num_labels == 1 else "single_label_classification"
+    return RANKING if config.num_labels == 1 else "single_label_classification"
 
 
 def _find_faults(config: BertConfig) -> list[str]:

@@ -19,7 +19,7 @@ from dynbert.errors import DynbertError, InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
-from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
+from dynbert_export.checkpoint.config import RANKING, find_architecture, find_problem_type, list_labels, read_config
 from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, read_embedding_files
 from dynbert_export.checkpoint.source import find_checkpoint, read_json_object
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
@@ -53,7 +53,8 @@ class Checkpoint:
     labels: tuple[str, ...]
     """Names of the classes by index, of a text or of a token; empty for the other tasks."""
     problem_type: str | None
-    """``single_label_classification``, ``multi_label_classification`` or ``regression``; text classification only."""
+    """``single_label_classification``, ``multi_label_classification``, ``regression`` or ``ranking``; text
+    classification only."""
     max_length: int
     """Longest input in tokens, special tokens included."""
     pooling: Pooling | None
@@ -235,6 +236,11 @@ def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -
         prompt = files.default_prompt
         notes.append(
             f"sentence-transformers puts {prompt!r} before every text of this model. A bundle does not: add it."
+        )
+    if task is Task.TEXT_CLASSIFICATION and config.problem_type is None and find_problem_type(config) == RANKING:
+        notes.append(
+            "The classifier has one logit and config.json states no problem_type: the score is the logit itself "
+            "(ranking). State regression there, or multi_label_classification for a probability."
         )
     if getattr(config, "count_padded_queries", False):
         notes.append("config.json sets count_padded_queries: which tokens are dropped then depends on padding.")

@@ -89,16 +89,29 @@ def test_models_of_other_families_are_refused_by_their_config_alone(tmp_path, na
 @pytest.mark.parametrize(
     ("labels", "problem_type", "expected"),
     [
-        (("one",), None, "multi_label_classification"),
+        (("one",), None, "ranking"),
         (("one",), "regression", "regression"),
+        (("one",), "multi_label_classification", "multi_label_classification"),
         (("one", "two"), None, "single_label_classification"),
         (("one", "two"), "multi_label_classification", "multi_label_classification"),
     ],
 )
-def test_problem_type_is_what_a_pipeline_would_make_of_it(tmp_path, labels, problem_type, expected):
+def test_problem_type_is_what_the_config_says_and_ranking_for_a_lone_logit(tmp_path, labels, problem_type, expected):
     folder = make_checkpoint(tmp_path, Task.TEXT_CLASSIFICATION, labels=labels, problem_type=problem_type)
     checkpoint = load_checkpoint(str(folder))
     assert (checkpoint.labels, checkpoint.problem_type) == (labels, expected)
+    assert checkpoint.notes == ((_RANKING_NOTE,) if expected == "ranking" else ())
+
+
+_RANKING_NOTE = (
+    "The classifier has one logit and config.json states no problem_type: the score is the logit itself (ranking). "
+    "State regression there, or multi_label_classification for a probability."
+)
+
+
+@pytest.mark.parametrize("task", sorted(set(Task) - {Task.TEXT_CLASSIFICATION}))
+def test_only_text_classification_has_a_problem_type(checkpoints, task):
+    assert load_checkpoint(str(checkpoints[task])).problem_type is None
 
 
 @pytest.mark.parametrize(
