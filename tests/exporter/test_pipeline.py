@@ -17,7 +17,7 @@ from dynbert_export.int8 import choose
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 from dynbert_export.int8.ranges import Range
 from dynbert_export.int8.scores import quantize_scores
-from dynbert_export.options.recipe import make_config
+from dynbert_export.options.config import make_config
 from dynbert_export.pipeline import export_bundle
 from tests.helpers.graphs import count_operators
 
