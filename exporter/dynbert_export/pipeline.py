@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dynbert_export.gates.answers import References
     from dynbert_export.int8.choose import Quantized
     from dynbert_export.job import Graphs
-    from dynbert_export.options.recipe import ExportConfig
+    from dynbert_export.options.config import ExportConfig
     from dynbert_export.variants import GraphSet
 
 __all__ = ["ExportResult", "export_bundle"]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dynbert.errors import LengthConfigError
 from dynbert_export.checkpoint.source import read_json_object
 from dynbert_export.errors import CheckpointError
-from dynbert_export.options.recipe import MIN_INPUT_TOKENS
-from dynbert_export.tasks import ARCHITECTURES
+from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,9 +24,8 @@ from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, read_embed
 from dynbert_export.checkpoint.source import find_checkpoint, read_json_object
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
 from dynbert_export.errors import CheckpointError
-from dynbert_export.options.recipe import MIN_INPUT_TOKENS
 from dynbert_export.options.vocabularies import TaskOption
-from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task
+from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, find_task
 
 if TYPE_CHECKING:
     from pathlib import Path
