@@ -16,7 +16,7 @@ __all__ = ["ExportOptions", "export"]
 
 
 class ExportOptions(TypedDict, total=False):
-    """The options of an export: the keys of a recipe. Their meaning and defaults: ``recipe.ExportConfig``."""
+    """The options of an export: the keys of a recipe. Their meaning and defaults: ``ExportConfig``."""
 
     model: str | Path
     output: str | Path
@@ -57,7 +57,8 @@ def export(
         InputError: If an option breaks a rule; all faults are named at once.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
-    from dynbert_export.options.recipe import load_recipe, make_config
+    from dynbert_export.options.config import make_config
+    from dynbert_export.options.recipe import load_recipe
     from dynbert_export.pipeline import export_bundle
 
     given: dict[str, Any] = dict(options)

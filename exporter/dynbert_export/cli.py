@@ -1,6 +1,6 @@
 """The ``dynbert-export`` command: options to a config, stages to the terminal, the result as a table.
 
-Defaults stand in ``recipe.ExportConfig`` alone: an option that is not given is not passed on, so that a recipe's value
+Defaults stand in ``ExportConfig`` alone: an option that is not given is not passed on, so that a recipe's value
 or that default applies.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from enum import StrEnum
 
-    from dynbert_export.options.recipe import ExportConfig
+    from dynbert_export.options.config import ExportConfig
 
 __all__ = ["main"]
 
@@ -118,7 +118,8 @@ def main(
 def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
     """Return the checked options; without the export extra, say how to get it."""
     try:
-        from dynbert_export.options.recipe import load_recipe, make_config
+        from dynbert_export.options.config import make_config
+        from dynbert_export.options.recipe import load_recipe
     except ModuleNotFoundError as err:
         if err.name != _REQUIRED:
             raise

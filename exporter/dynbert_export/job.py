@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dynbert_export.checkpoint.load import Checkpoint
     from dynbert_export.data.texts import Texts
-    from dynbert_export.options.recipe import ExportConfig
+    from dynbert_export.options.config import ExportConfig
 
 __all__ = ["Graphs", "Job", "published_graphs"]
 

@@ -15,7 +15,8 @@ from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, write_companions
 from dynbert_export.bundle.publish import check_output, stage_bundle
-from dynbert_export.checkpoint.load import load_checkpoint, load_model, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint, load_model
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.texts import prepare_texts
 from dynbert_export.gates.answers import answer, judge
@@ -29,6 +30,7 @@ from dynbert_export.int8.choose import quantize
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name
 from dynbert_export.job import Job, published_graphs
+from dynbert_export.options.profiles import add_configured
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.variants import FP32_SET, list_variants
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from dynbert_export.gates.answers import References
     from dynbert_export.int8.choose import Quantized
     from dynbert_export.job import Graphs
-    from dynbert_export.options.recipe import ExportConfig
+    from dynbert_export.options.config import ExportConfig
     from dynbert_export.variants import GraphSet
 
 __all__ = ["ExportResult", "export_bundle"]
@@ -85,6 +87,7 @@ def export_bundle(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
         config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
+        profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
         texts = prepare_texts(
             load_texts(config.calibration, checkpoint.task),
@@ -94,9 +97,9 @@ def export_bundle(
             max_length=checkpoint.max_length,
             seed=config.seed,
         )
-    for note in (*checkpoint.notes, *([texts.notice] if texts.notice else [])):
+    for note in filter(None, (*checkpoint.notes, configured, texts.notice)):
         progress.note(note)
-    variants = list_variants(config.profiles, checkpoint.config.num_hidden_layers)
+    variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
         job = Job(config, checkpoint, tokenizer, texts, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():

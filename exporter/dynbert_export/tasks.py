@@ -18,7 +18,10 @@ from typing import TypeAlias
 
 from dynbert.manifest import Task
 
-__all__ = ["ARCHITECTURES", "HEADS", "Axes", "Head", "Pairs", "find_task", "metric_name"]
+__all__ = ["ARCHITECTURES", "HEADS", "MIN_INPUT_TOKENS", "Axes", "Head", "Pairs", "find_task", "metric_name"]
+
+MIN_INPUT_TOKENS = 3
+"""The shortest useful input of any task: CLS, one token, SEP."""
 
 Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 """Name of an input or output -> number of a dimension that is free -> its name."""

@@ -13,7 +13,7 @@ from dynbert.lengths import LengthConfig
 from dynbert_export import pipeline
 from dynbert_export.api import ExportOptions, export
 from dynbert_export.errors import RecipeError
-from dynbert_export.options.recipe import ExportConfig
+from dynbert_export.options.config import ExportConfig
 
 
 @pytest.fixture

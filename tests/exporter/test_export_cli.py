@@ -17,7 +17,7 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Latency
 from dynbert_export import cli, pipeline
 from dynbert_export.errors import ExportError, GateError
-from dynbert_export.options.recipe import ExportConfig
+from dynbert_export.options.config import ExportConfig
 from dynbert_export.options.vocabularies import TargetOption
 from tests.helpers.bundles import make_bundle
 
@@ -188,7 +188,7 @@ def test_signal_handler_is_put_back(invoke):
 
 
 def test_missing_extra_is_one_line_with_the_remedy(invoke, monkeypatch):
-    monkeypatch.delitem(sys.modules, "dynbert_export.options.recipe", raising=False)
+    monkeypatch.delitem(sys.modules, "dynbert_export.options.config", raising=False)
     monkeypatch.setitem(sys.modules, "pydantic", None)
     result, config = invoke("--model", "m", "-o", "o")
     assert (result.exit_code, config) == (1, None)

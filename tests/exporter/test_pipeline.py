@@ -17,7 +17,7 @@ from dynbert_export.int8 import choose
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 from dynbert_export.int8.ranges import Range
 from dynbert_export.int8.scores import quantize_scores
-from dynbert_export.options.recipe import make_config
+from dynbert_export.options.config import make_config
 from dynbert_export.pipeline import export_bundle
 from tests.helpers.graphs import count_operators
 
@@ -281,3 +281,13 @@ def test_torch_threads_are_put_back(traced_embedder, tmp_path):
     with pytest.raises(GateError):
         export_bundle(config)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("alpha", ["none", "auto"])
+def test_export_without_smoothing(traced_embedder, tmp_path, alpha):
+    progress = _Recorder()
+    config = _config(traced_embedder, tmp_path / "out", smooth_quant_alpha=alpha, target="avx2")
+    manifest = export_bundle(config, progress=progress).manifest
+    assert {graph.profile: graph.fp32_products for graph in manifest.graphs} == {"full": (), "anytime": ()}
+    [note] = [note for note in progress.notes if note.startswith("INT8 activations have")]
+    assert "minmax ranges, no smoothing: 0." in note

@@ -36,7 +36,7 @@ from onnx_ir.passes import common as common_passes
 
 from dynbert.inputs import INPUT_IDS
 from dynbert_export.errors import ExportError
-from dynbert_export.graph.editing import from_proto
+from dynbert_export.graph.editing import from_proto, producer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,12 +138,15 @@ class NeuralCompressor:
             reduce_range: Seven-bit weights, for CPUs whose u8s8 products saturate (plain AVX2 and AVX-512).
 
         Returns:
-            The QDQ graph: u8 activations per tensor, s8 weights per output channel.
+            The QDQ graph: u8 activations per tensor, s8 weights per output channel. Products alone read what is
+            quantised.
 
         Raises:
             ExportError: If Neural Compressor finds no quantised model.
         """
-        return self._fit(model, feeds, approach="static", reduce_range=reduce_range)
+        quantized = self._fit(model, feeds, approach="static", reduce_range=reduce_range)
+        _quantize_for_products_only(quantized)
+        return quantized
 
     def quantize_dynamic(self, model: ir.Model, *, reduce_range: bool) -> ir.Model:
         """Quantise the weights, and the activations at run time.
@@ -240,6 +243,20 @@ def _from_engine(proto: onnx.ModelProto) -> ir.Model:
     for domain in set(model.opset_imports) - set(_STANDARD_DOMAINS):
         del model.opset_imports[domain]
     return model
+
+
+def _quantize_for_products_only(model: ir.Model) -> None:
+    """Let all but quantised products read the float value of what Neural Compressor gave a u8.
+
+    A smoothed product reads a value of its own. Others share theirs, the output of a LayerNormalization, with the
+    residual connection, to which Neural Compressor gives the rounded value too.
+    """
+    for node in model.graph:
+        quantizer = producer_of(node.inputs[0], "QuantizeLinear") if node.op_type == "DequantizeLinear" else None
+        value = quantizer.inputs[0] if quantizer is not None else None
+        for reader, index in tuple(node.outputs[0].uses()) if value is not None else ():
+            if reader.op_type != "MatMul" or producer_of(reader.inputs[1], "DequantizeLinear") is None:
+                reader.replace_input_with(index, value)
 
 
 def _within_tokens(feeds: Sequence[Feed], budget: int) -> list[Feed]:

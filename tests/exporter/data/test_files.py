@@ -10,7 +10,8 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert_export.checkpoint.load import load_checkpoint, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import Sample, choose_samples, encode_packed, encode_padded, load_texts, mask_tokens
 from dynbert_export.errors import CalibrationError
 from dynbert_export.tasks import HEADS

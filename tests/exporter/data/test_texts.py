@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynbert.manifest import Task
-from dynbert_export.checkpoint.load import load_tokenizer
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import CalibrationTexts, Sample, load_texts
 from dynbert_export.data.texts import prepare_texts
 from dynbert_export.tasks import HEADS

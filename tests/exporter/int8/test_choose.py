@@ -12,7 +12,7 @@ from dynbert_export.graph.editing import producer_of
 from dynbert_export.int8.choose import measure_error, quantize
 from dynbert_export.int8.lower import INT8_OPERATOR
 from dynbert_export.int8.neural_compressor import NeuralCompressor
-from dynbert_export.options.recipe import make_config
+from dynbert_export.options.config import make_config
 from dynbert_export.variants import list_int8_sets
 from tests.helpers.graphs import assert_informative, count_operators, make_feed, parse_graph, run_graph_in_memory
 

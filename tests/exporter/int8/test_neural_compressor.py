@@ -78,6 +78,18 @@ def test_static_graph_is_qdq_of_the_encoder_only(quantized, traced_embedder):
     assert counts["DequantizeLinear"] == products + counts["QuantizeLinear"]
 
 
+@pytest.mark.parametrize("is_smoothed", [True, False])
+def test_products_alone_read_what_is_quantised(quantized, traced_embedder, is_smoothed):
+    """Unsmoothed, a layer's products read what its residual connection reads too; that one wants floats."""
+    source = quantized.folded if is_smoothed else traced_embedder.graph
+    model = NeuralCompressor().quantize_static(source, _small_feeds(traced_embedder), reduce_range=True)
+    values = [node.outputs[0] for node in model.graph if node.op_type == "DequantizeLinear"]
+    readers = [use.node.op_type for value in values for use in value.uses()]
+    assert readers == ["MatMul"] * (2 * 6 * traced_embedder.spec.num_layers)
+    counts = count_operators(model)
+    assert counts["QuantizeLinear"] == 4 * traced_embedder.spec.num_layers
+
+
 def test_dynamic_graph_has_integer_products_of_the_encoder_only(quantized, traced_embedder):
     counts = count_operators(quantized.dynamic)
     assert counts["MatMulInteger"] == 6 * traced_embedder.spec.num_layers

@@ -1,0 +1,205 @@
+"""The options of an export: one frozen config, given by a recipe (YAML), by the caller, or by both.
+
+``ExportConfig`` is the only home of each option's default; the command line and ``dynbert_export.export`` fill it and
+declare none of their own. What the caller gives wins over the recipe, option by option; ``profiles`` and ``gates``
+count as one option each. All faults are reported at once.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path  # noqa: TC003  (pydantic reads the annotations at run time)
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, model_validator
+
+from dynbert.errors import InputError
+from dynbert.manifest import Precision
+from dynbert_export.errors import RecipeError, collect_faults
+from dynbert_export.options.faults import explain_faults
+from dynbert_export.options.profiles import Profile, make_profiles
+from dynbert_export.options.vocabularies import (
+    AUTO,
+    NONE,
+    CalibrationMethod,
+    PrecisionOption,
+    QuantizeOption,
+    TargetOption,
+    TaskOption,
+    make_targets,
+)
+from dynbert_export.tasks import HEADS, MIN_INPUT_TOKENS
+
+if TYPE_CHECKING:
+    from dynbert.lengths import LengthConfig
+    from dynbert.manifest import Task
+
+__all__ = ["ExportConfig", "Gates", "make_config"]
+
+
+class _Section(BaseModel):
+    """Base of the recipe's sections: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+def _check_alpha(given: object) -> object:
+    """Hold ``smooth_quant_alpha`` to its rule; pydantic would report each kind that it may have."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not (given in {AUTO, NONE} if isinstance(given, str) else is_number and 0 <= given <= 1):  # type: ignore[operator]
+        raise ValueError(
+            f"smooth_quant_alpha must be a number from 0 to 1, {AUTO} or {NONE}, got {reprlib.repr(given)}."
+        )
+    return given
+
+
+class Gates(_Section):
+    """What a graph must hold, or the export fails."""
+
+    fp32_max_abs_difference: Annotated[float, Field(gt=0)] = 1e-4
+    """Largest difference between torch and the fp32 graph, on valid positions of the outputs."""
+    int8_min_cosine: Annotated[float, Field(ge=-1, le=1)] = 0.97
+    """Feature extraction: mean cosine between the embeddings of the INT8 and the fp32 graph."""
+    int8_min_label_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Text classification and next-sentence prediction: mean agreement of labels, 1 where all are equal, see
+    ``agreement.py``."""
+    int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Question answering: mean agreement of answer spans, 1 where all are equal."""
+    int8_min_token_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Token classification: mean agreement of the tokens' labels."""
+    int8_min_mask_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Fill-mask: mean agreement of the tokens that are foretold behind masks."""
+    int8_min_choice_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Multiple choice: mean agreement of the choices."""
+    int8_min_pretraining_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Pretraining: the mean of the agreements of both heads."""
+    max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none."""
+
+    def int8_min_agreement(self, task: Task) -> float:
+        """Return the threshold of a task's own metric.
+
+        Args:
+            task: The task of the graphs.
+
+        Returns:
+            The least agreement between INT8 and fp32.
+        """
+        threshold: float = getattr(self, f"int8_min_{HEADS[task].metric}")
+        return threshold
+
+
+class ExportConfig(_Section):
+    """All options of an export. The fields are the keys of a recipe."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Hub id, or folder of a checkpoint."""
+    output: Annotated[Path, Field(strict=False)]
+    """Folder of the bundle; missing parents are made."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; None for its default branch."""
+    task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO
+    profiles: Annotated[tuple[InstanceOf[Profile], ...], BeforeValidator(make_profiles)] = ()
+    """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config."""
+    always_keep_cls_token: bool = True
+    """Whether CLS is kept whatever its significance."""
+    max_length: Annotated[int | None, Field(ge=MIN_INPUT_TOKENS)] = None
+    """Longest input in tokens; None for what the checkpoint says."""
+    quantize: Annotated[QuantizeOption, Field(strict=False)] = QuantizeOption.STATIC
+    precision: Annotated[PrecisionOption, Field(strict=False)] = PrecisionOption.INT8
+    """Where it is not given and ``quantize`` is ``none``, it is ``fp32``."""
+    target: Annotated[tuple[InstanceOf[TargetOption], ...], BeforeValidator(make_targets)] = (TargetOption.AUTO,)
+    """One, or a list: the bundle then holds INT8 graphs for each number range that these need."""
+    smooth_quant_alpha: Annotated[float | str, BeforeValidator(_check_alpha)] = 0.7
+    """SmoothQuant: how much of the activations' range moves into the weights. ``none`` leaves it out; ``auto`` tries
+    several numbers, and none."""
+    calibration_method: Annotated[CalibrationMethod, Field(strict=False)] = CalibrationMethod.AUTO
+    calibration: Annotated[Path | None, Field(strict=False)] = None
+    """txt, csv, tsv, jsonl or SQuAD json; None for the sentences that ship with the exporter."""
+    calibration_samples: Annotated[int, Field(ge=1)] = 128
+    """Most samples that are read from the calibration file; which ones is decided by ``seed``."""
+    gates: Gates = Gates()
+    opset: Annotated[int, Field(ge=17, le=20)] = 17
+    """Version of the ONNX operators: 17 is the first with LayerNormalization, 20 the last that torch's exporter for
+    TorchScript writes."""
+    threads: Annotated[int | None, Field(ge=1)] = None
+    """Threads of the export itself; None for the cores that this process may use."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    """Of everything random: which calibration samples, which inputs of the verification."""
+    overwrite: bool = False
+    """Whether an existing bundle at ``output`` is replaced."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_quantize(cls, given: Any) -> Any:
+        """Give ``precision`` the default that fits ``quantize: none``."""
+        if isinstance(given, Mapping) and given.get("quantize") == "none" and "precision" not in given:
+            return {**given, "precision": PrecisionOption.FP32}
+        return given
+
+    @model_validator(mode="after")
+    def _check_precision(self) -> ExportConfig:
+        if self.quantize is QuantizeOption.NONE and self.precision is not PrecisionOption.FP32:
+            raise ValueError(
+                f"precision must be fp32 where quantize is none, got {self.precision.value}. "
+                "Leave precision out, or choose quantize static or dynamic."
+            )
+        return self
+
+    @property
+    def length_configs(self) -> dict[str, LengthConfig]:
+        """Name -> length config of the profiles, in their order."""
+        return {profile.name: profile.lengths for profile in self.profiles}
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions of the bundle's graphs."""
+        return {
+            PrecisionOption.INT8: (Precision.INT8,),
+            PrecisionOption.FP32: (Precision.FP32,),
+            PrecisionOption.BOTH: (Precision.INT8, Precision.FP32),
+        }[self.precision]
+
+    def check_profiles(self, *, num_layers: int, max_length: int) -> None:
+        """Hold the profiles to the model that they are for.
+
+        Args:
+            num_layers: Hidden layers of the model.
+            max_length: Longest input in tokens.
+
+        Raises:
+            InputError: If length configs have a wrong count of entries or exceed the maximum length; all at once.
+        """
+        faults: list[str] = []
+        for profile in self.profiles:
+            for check, limit in (
+                (profile.lengths.check_layers, num_layers),
+                (profile.lengths.check_max_length, max_length),
+            ):
+                with collect_faults(faults, prefix=f"Profile {profile.name}: "):
+                    check(limit)
+        if faults:
+            raise InputError("\n".join(faults))
+
+
+def make_config(recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> ExportConfig:
+    """Return the checked options.
+
+    Args:
+        recipe: What ``load_recipe`` read; None without a recipe.
+        overrides: What the caller gives; wins over the recipe.
+
+    Returns:
+        The config.
+
+    Raises:
+        RecipeError: With all faults of both: unknown keys, wrong types, values out of range, contradictions.
+    """
+    try:
+        return ExportConfig.model_validate({**(recipe or {}), **(overrides or {})})
+    except ValidationError as err:
+        inside = [f"gates.{name}" for name in Gates.model_fields]
+        faults = list(explain_faults(err, options=list(ExportConfig.model_fields), sections=inside))
+    message = faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} faults in the options:", *faults])
+    raise RecipeError(message)
