@@ -10,11 +10,11 @@ import numpy as np
 import onnx.parser
 import onnx_ir as ir
 
-from dynbert.inputs import arrange_rows, length_input
+from dynbert.inputs import LENGTH_CONFIG, arrange_rows, length_input
 from dynbert.lengths import LengthConfig
 from dynbert_export.checkpoint.load import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_layer
 from dynbert_export.graph.tracing import trace
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 from dynbert_export.int8.smoothing import fold_smoothing
@@ -134,7 +134,7 @@ def with_lengths(feed: Mapping[str, np.ndarray], lengths: LengthConfig | None, s
     """Return the feed of an anytime graph."""
     config = LengthConfig.everything(spec.num_layers) if lengths is None else lengths
     tokens = feed["input_ids"].shape[-1]
-    return {**feed, LENGTH_INPUT: length_input(config, tokens, always_keep_cls_token=spec.always_keep_cls_token)}
+    return {**feed, LENGTH_CONFIG: length_input(config, tokens, always_keep_cls_token=spec.always_keep_cls_token)}
 
 
 def run_graph_in_memory(
@@ -178,8 +178,8 @@ def run_torch(
 
 def kept_by(outputs: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """Return the kept positions among a graph's outputs: layer -> positions."""
-    prefix = kept_positions_name(0)[:-1]
-    return {int(name.removeprefix(prefix)): array for name, array in outputs.items() if name.startswith(prefix)}
+    layers = {name: kept_positions_layer(name) for name in outputs}
+    return {layer: outputs[name] for name, layer in layers.items() if layer is not None}
 
 
 def assert_same_answers(traced: TracedModel, after: ir.Model) -> None:

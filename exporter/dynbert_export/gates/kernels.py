@@ -15,14 +15,13 @@ from dynbert.manifest import Target
 from dynbert.session import open_session
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array, producer_of, trace_back
+from dynbert_export.graph.int8_operator import DynamicInt8Product, Int8Product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["check_int8_kernels"]
 
-_INT8_OPERATORS = {"MatMulIntegerToFloat": (1, 0, 4), "DynamicQuantizeMatMul": (1, None, None)}
-"""Operator -> which inputs are the weight, the activation and its zero point; the second quantises to u8 by itself."""
 _U8_WEIGHTS = frozenset({Target.AVX2, Target.ARM64})
 """Targets whose kernels for u8 weights are INT8 all the same; VNNI of AVX-512 and AMX have none."""
 _FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
@@ -51,9 +50,10 @@ def check_int8_kernels(path: Path, *, expected: int, target: Target = Target.VNN
         faults: list[str] = []
         found = 0
         for node in model.graph:
-            if node.op_type in _INT8_OPERATORS:
+            product = Int8Product.match(node) or DynamicInt8Product.match(node)
+            if product is not None:
                 found += 1
-                faults += _type_faults(node, target)
+                faults += [f"{node.name} multiplies {fault}" for fault in _type_faults(product, target)]
             elif node.op_type in _FLOAT_PRODUCTS and any(_is_dequantized(value) for value in node.inputs[:2]):
                 faults.append(f"{node.name} multiplies a dequantised weight in fp32")
             elif node.op_type == "DequantizeLinear" and _is_matrix(node.inputs[0]):
@@ -65,15 +65,13 @@ def check_int8_kernels(path: Path, *, expected: int, target: Target = Target.VNN
     return found
 
 
-def _type_faults(node: ir.Node, target: Target) -> Iterator[str]:
-    """Yield what is wrong with the types of an INT8 product."""
-    weight_index, *activation = _INT8_OPERATORS[node.op_type]
-    types = {_integer_type(node.inputs[i]) for i in activation if i is not None and i < len(node.inputs)}
-    if ir.DataType.INT8 in types and target is not Target.ARM64:
-        yield f"{node.name} multiplies s8 activations, for which x86 has no fast kernel"
-    weight = _integer_type(node.inputs[weight_index])
+def _type_faults(product: Int8Product | DynamicInt8Product, target: Target) -> Iterator[str]:
+    """Yield what an INT8 product multiplies that it must not."""
+    if ir.DataType.INT8 in map(_integer_type, product.integer_inputs) and target is not Target.ARM64:
+        yield "s8 activations, for which x86 has no fast kernel"
+    weight = _integer_type(product.weight)
     if weight is not ir.DataType.INT8 and not (weight is ir.DataType.UINT8 and target in _U8_WEIGHTS):
-        yield f"{node.name} multiplies {'unknown' if weight is None else weight.name} weights on {target.value}"
+        yield f"{'unknown' if weight is None else weight.name} weights on {target.value}"
 
 
 def _integer_type(value: ir.Value | None) -> ir.DataType | None:

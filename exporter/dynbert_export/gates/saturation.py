@@ -26,7 +26,7 @@ import onnx_ir as ir
 
 from dynbert_export.errors import GateError
 from dynbert_export.graph.editing import constant_array, producer_of, trace_back
-from dynbert_export.int8.lower import INT8_OPERATOR
+from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,13 +98,12 @@ def _top_two(magnitudes: NDArray[np.int64]) -> int:
 
 
 def _weights(model: ir.Model) -> Iterator[tuple[str, NDArray[np.generic] | None]]:
-    for node in model.graph:
-        if node.op_type == INT8_OPERATOR:
-            weight = constant_array(node.inputs[1])
-            yield node.name or INT8_OPERATOR, _clipped(node.inputs[1]) if weight is None else weight
+    for node, product in int8_products(model):
+        weight = constant_array(product.weight)
+        yield node.name or INT8_OPERATOR, _clipped(product.weight) if weight is None else weight
 
 
-def _clipped(value: ir.Value | None) -> NDArray[np.generic] | None:
+def _clipped(value: ir.Value) -> NDArray[np.generic] | None:
     """Return a column with each end of what a value is clipped to twice, the worst pairs; None where it is not."""
     clip = producer_of(trace_back(value, "Reshape", "Transpose"), "Clip")
     ends = [] if clip is None else [constant_array(end) for end in clip.inputs[1:3]]

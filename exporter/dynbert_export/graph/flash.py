@@ -24,10 +24,10 @@ import onnx_ir as ir
 
 from dynbert_export.graph.attention import Scores, match_scores, match_value
 from dynbert_export.graph.editing import add_initializer, clean, only_consumer, producer_of
+from dynbert_export.graph.names import MICROSOFT_DOMAIN
 
 __all__ = ["use_flash_attention"]
 
-_CONTRIB_DOMAIN = "com.microsoft"
 _TOKENS_FIRST = (0, 3, 1, 2)
 """From ``[batch, 1, 1, tokens]`` to ``[batch, tokens, 1, 1]``."""
 _SCOPE = "flash"
@@ -60,7 +60,7 @@ def use_flash_attention(model: ir.Model) -> ir.Model:
     found = [match for node in graph if (match := _match(node)) is not None]
     if not found:
         return fused
-    fused.opset_imports[_CONTRIB_DOMAIN] = 1
+    fused.opset_imports[MICROSOFT_DOMAIN] = 1
     for attention in found:
         _fuse(graph, attention)
     clean(fused)
@@ -115,7 +115,7 @@ def _fuse(graph: ir.Graph, attention: _Attention) -> None:
         add("Reshape", add("Concat", by_head, ones, axis=3), wide),
         add("Reshape", add("Concat", key.split.outputs[0], masks, axis=3), wide),
         attention.value,
-        domain=_CONTRIB_DOMAIN,
+        domain=MICROSOFT_DOMAIN,
         num_heads=heads,
         scale=1.0 / math.sqrt(size),
     )

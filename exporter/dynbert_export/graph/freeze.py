@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import FRACTION_SCALE, LengthConfig
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import BROADCAST, add_initializer, clean, producer_of, replace_value, trace_back
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import is_kept_positions, kept_positions_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ def hide_kept_positions(model: ir.Model) -> ir.Model:
     """
     hidden = model.clone()
     outputs = hidden.graph.outputs
-    outputs[:] = [value for value in outputs if not _is_kept_positions(value.name)]
+    outputs[:] = [value for value in outputs if not is_kept_positions(value.name)]
     clean(hidden)
     return hidden
 
@@ -100,7 +101,7 @@ def show_kept_positions(model: ir.Model) -> ir.Model:
     shown = model.clone()
     for node in shown.graph:
         for value in node.outputs:
-            if _is_kept_positions(value.name) and not value.is_graph_output():
+            if is_kept_positions(value.name) and not value.is_graph_output():
                 value.type = ir.TensorType(ir.DataType.INT64)
                 shown.graph.outputs.append(value)
     return shown
@@ -115,11 +116,7 @@ def task_outputs(model: ir.Model) -> tuple[str, ...]:
     Returns:
         Every output's name but those of ``kept_positions.N``.
     """
-    return tuple(value.name or "" for value in model.graph.outputs if not _is_kept_positions(value.name))
-
-
-def _is_kept_positions(name: str | None) -> bool:
-    return name is not None and name.startswith(kept_positions_name(0)[:-1])
+    return tuple(value.name or "" for value in model.graph.outputs if not is_kept_positions(value.name))
 
 
 def _clone_with_constants(model: ir.Model) -> ir.Model:
@@ -222,32 +219,32 @@ def _drop_output(graph: ir.Graph, value: ir.Value) -> None:
 
 def _freeze_lengths(graph: ir.Graph, lengths: LengthConfig | None, spec: GraphSpec) -> None:
     """Put constants, or what the fractions are of the input's length, where the ``length_config`` input was."""
-    length_input = next((value for value in graph.inputs if value.name == LENGTH_INPUT), None)
+    length_input = next((value for value in graph.inputs if value.name == LENGTH_CONFIG), None)
     if length_input is None:
-        raise _unexpected(f"{LENGTH_INPUT} must be an input")
+        raise _unexpected(f"{LENGTH_CONFIG} must be an input")
     graph.inputs.remove(length_input)
-    length_input.name = f"{LENGTH_INPUT}/removed"
+    length_input.name = f"{LENGTH_CONFIG}/removed"
     if lengths is not None and lengths.is_fractional:
         frozen = _resolve_fractions(graph, lengths, always_keep_cls_token=spec.always_keep_cls_token)
     else:
         counts = (1,) * spec.num_layers if lengths is None else lengths.lengths  # without drops nothing reads them
-        frozen = add_initializer(graph, LENGTH_INPUT, np.array(counts, dtype=np.int64))
+        frozen = add_initializer(graph, LENGTH_CONFIG, np.array(counts, dtype=np.int64))
     length_input.replace_all_uses_with(frozen)
 
 
 def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cls_token: bool) -> ir.Value:
     """Add ``dynbert.lengths.resolve_fraction`` for every layer at once, in the same integers."""
     millionths = np.array([round(float(x) * FRACTION_SCALE) for x in lengths.lengths], dtype=np.int64)
-    fractions = add_initializer(graph, f"{LENGTH_INPUT}/millionths", millionths)
-    scale = add_initializer(graph, f"{LENGTH_INPUT}/scale", np.array([FRACTION_SCALE], dtype=np.int64))
-    round_up = add_initializer(graph, f"{LENGTH_INPUT}/round_up", np.array([FRACTION_SCALE - 1], dtype=np.int64))
+    fractions = add_initializer(graph, f"{LENGTH_CONFIG}/millionths", millionths)
+    scale = add_initializer(graph, f"{LENGTH_CONFIG}/scale", np.array([FRACTION_SCALE], dtype=np.int64))
+    round_up = add_initializer(graph, f"{LENGTH_CONFIG}/round_up", np.array([FRACTION_SCALE - 1], dtype=np.int64))
     fewest = add_initializer(
-        graph, f"{LENGTH_INPUT}/fewest", np.array([2 if always_keep_cls_token else 1], dtype=np.int64)
+        graph, f"{LENGTH_CONFIG}/fewest", np.array([2 if always_keep_cls_token else 1], dtype=np.int64)
     )
     nodes: list[ir.Node] = []
 
     def add(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes=attributes, name=f"{LENGTH_INPUT}/{op_type}_{len(nodes)}")
+        node = ir.node(op_type, inputs, attributes=attributes, name=f"{LENGTH_CONFIG}/{op_type}_{len(nodes)}")
         node.outputs[0].name = f"{node.name}_output"
         nodes.append(node)
         return node.outputs[0]

@@ -1,13 +1,21 @@
-"""Names that every graph of this package has, from the traced one on."""
+"""Names that every graph of this package has, from the traced one on.
+
+The inputs' names are the runtime's, which feeds them: ``dynbert.inputs``.
+"""
 
 from __future__ import annotations
 
 from dynbert.inputs import LENGTH_CONFIG
 
-__all__ = ["LENGTH_INPUT", "kept_positions_name"]
+__all__ = ["LENGTH_INPUT", "MICROSOFT_DOMAIN", "is_kept_positions", "kept_positions_layer", "kept_positions_name"]
 
 LENGTH_INPUT = LENGTH_CONFIG
 """int64 ``[layers]``: tokens kept after each layer; an input of the anytime graph."""
+
+MICROSOFT_DOMAIN = "com.microsoft"
+"""Domain of the operators that onnxruntime has beside ONNX's own."""
+
+_KEPT_POSITIONS = "kept_positions."
 
 
 def kept_positions_name(layer: int) -> str:
@@ -19,4 +27,29 @@ def kept_positions_name(layer: int) -> str:
     Returns:
         The name.
     """
-    return f"kept_positions.{layer}"
+    return f"{_KEPT_POSITIONS}{layer}"
+
+
+def is_kept_positions(name: str | None) -> bool:
+    """Return whether a value of this name holds the positions left after a layer.
+
+    Args:
+        name: Any value's name.
+
+    Returns:
+        Whether ``kept_positions_name`` gives it for a layer.
+    """
+    return kept_positions_layer(name) is not None
+
+
+def kept_positions_layer(name: str | None) -> int | None:
+    """Return the layer after which the positions that a value of this name holds are left.
+
+    Args:
+        name: Any value's name.
+
+    Returns:
+        The layer's index; None for other names.
+    """
+    layer = (name or "").removeprefix(_KEPT_POSITIONS)
+    return int(layer) if layer != name and layer.isdecimal() else None

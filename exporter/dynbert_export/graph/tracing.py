@@ -5,7 +5,7 @@ int64 input tensor into slice bounds without being told anything about them. Opt
 dynamic axes, so that its ORTModel classes can run the graphs, and makes the example inputs.
 
 The graph has one more output per layer than is published: ``kept_positions.N``, by which ``graph/freeze.py`` finds each
-layer's cut and ``verify.py`` compares token selection.
+layer's cut and ``gates/parity.py`` compares token selection.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx_ir.passes import common as common_passes
 
-from dynbert.inputs import INPUT_IDS, TOKEN_TYPE_IDS
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
 from dynbert_export.graph.editing import clean, from_proto
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
             buffer,  # type: ignore[arg-type]  # the exporter writes to streams, its annotation says paths
             dynamo=False,
             opset_version=opset,
-            input_names=[*inputs, LENGTH_INPUT],
+            input_names=[*inputs, LENGTH_CONFIG],
             output_names=[*outputs, *kept],
             dynamic_axes=axes,
         )

@@ -1,24 +1,27 @@
 """From what Neural Compressor writes to the operator that onnxruntime runs as INT8: ``MatMulIntegerToFloat``.
 
 Left as QDQ, ``MatMul`` with a float bias and no quantised output becomes an fp32 Gemm over dequantised weights, three
-times slower than never having quantised. ``com.microsoft.MatMulIntegerToFloat`` says in one node what is meant: u8
-activations, s8 weights per output channel, integer product, float result with its bias.
+times slower than never having quantised. ``graph/int8_operator.py`` has the operator that says what is meant.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
-import onnx_ir as ir
 
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import clean, constant_array, only_consumer, producer_of, replace_value
+from dynbert_export.graph.int8_operator import INT8_OPERATOR, Int8Product
+from dynbert_export.graph.names import MICROSOFT_DOMAIN
 
-__all__ = ["INT8_DOMAIN", "INT8_OPERATOR", "INT8_SUFFIX", "lower"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-INT8_OPERATOR = "MatMulIntegerToFloat"
-INT8_DOMAIN = "com.microsoft"
-INT8_SUFFIX = "/int8"
-"""What the operator's name has beside the product's."""
+    import onnx_ir as ir
+
+__all__ = ["lower"]
 
 
 def lower(model: ir.Model) -> ir.Model:
@@ -34,12 +37,11 @@ def lower(model: ir.Model) -> ir.Model:
         ExportError: If a quantised product is left that does not have the expected form.
     """
     lowered = model.clone()
-    lowered.opset_imports[INT8_DOMAIN] = 1
+    lowered.opset_imports[MICROSOFT_DOMAIN] = 1
     for node in tuple(lowered.graph):
-        if node.op_type == "MatMul":
-            _lower_static(lowered.graph, node)
-        elif node.op_type == "MatMulInteger":
-            _lower_dynamic(lowered.graph, node)
+        found = _match_static(node) or _match_dynamic(node)
+        if found is not None:
+            _replace(lowered.graph, node, *found)
     clean(lowered)
     leftover = [n.name or n.op_type for n in lowered.graph if n.op_type in {"DequantizeLinear", "MatMulInteger"}]
     if leftover:
@@ -50,60 +52,59 @@ def lower(model: ir.Model) -> ir.Model:
     return lowered
 
 
-def _lower_static(graph: ir.Graph, product: ir.Node) -> None:
-    """DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(W) -> MatMul."""
-    activation = producer_of(product.inputs[0], "DequantizeLinear")
-    weight = producer_of(product.inputs[1], "DequantizeLinear")
-    if activation is None or weight is None:
-        return
-    _replace(graph, product, product.outputs[0], tuple(activation.inputs), tuple(weight.inputs))
+def _match_static(node: ir.Node) -> tuple[Int8Product, ir.Value] | None:
+    """Return the product and its float result of DequantizeLinear(QuantizeLinear(x)), DequantizeLinear(W) -> MatMul."""
+    if node.op_type != "MatMul":
+        return None
+    activation = producer_of(node.inputs[0], "DequantizeLinear")
+    weight = producer_of(node.inputs[1], "DequantizeLinear")
+    product = None if activation is None or weight is None else _product(node, activation.inputs, weight.inputs)
+    return None if product is None else (product, node.outputs[0])
 
 
-def _lower_dynamic(graph: ir.Graph, product: ir.Node) -> None:
-    """DynamicQuantizeLinear(x), W -> MatMulInteger -> Cast -> Mul by both scales."""
-    quantizer = producer_of(product.inputs[0], "DynamicQuantizeLinear")
-    cast = only_consumer(product.outputs[0], "Cast")
+def _match_dynamic(node: ir.Node) -> tuple[Int8Product, ir.Value] | None:
+    """Return those of DynamicQuantizeLinear(x), W -> MatMulInteger -> Cast -> Mul by both scales."""
+    if node.op_type != "MatMulInteger":
+        return None
+    quantizer = producer_of(node.inputs[0], "DynamicQuantizeLinear")
+    cast = only_consumer(node.outputs[0], "Cast")
     rescale = only_consumer(cast.outputs[0], "Mul") if cast else None
-    if quantizer is None or rescale is None or cast is None:
-        return
-    scales = next((node for value in rescale.inputs if (node := producer_of(value, "Mul"))), None)
-    if scales is None or scales.inputs[0] is not quantizer.outputs[1]:
-        return
-    quantized, scale, zero_point = quantizer.outputs
-    weight = (product.inputs[1], scales.inputs[1], product.inputs[3])
-    _replace(graph, product, rescale.outputs[0], (quantized, scale, zero_point), weight)
+    scales = next((m for v in rescale.inputs if (m := producer_of(v, "Mul"))), None) if rescale else None
+    if quantizer is None or rescale is None or scales is None or scales.inputs[0] is not quantizer.outputs[1]:
+        return None
+    product = _product(node, quantizer.outputs, (node.inputs[1], scales.inputs[1], node.inputs[3]))
+    return None if product is None else (product, rescale.outputs[0])
 
 
-def _replace(
-    graph: ir.Graph,
-    product: ir.Node,
-    result: ir.Value,
-    activation: tuple[ir.Value | None, ...],
-    weight: tuple[ir.Value | None, ...],
-) -> None:
-    """Put the INT8 operator, with the bias that follows, where ``result`` was made.
+def _product(
+    node: ir.Node, activation: Sequence[ir.Value | None], weight: Sequence[ir.Value | None]
+) -> Int8Product | None:
+    """Return the product of quantised values, each with its scale and zero point; None where one is absent."""
+    quantized, scale, zero_point = activation
+    quantized_weight, weight_scale, weight_zero_point = weight
+    if quantized is None or scale is None or quantized_weight is None or weight_scale is None:
+        return None
+    zero_points = constant_array(weight_zero_point)
+    is_symmetric = zero_points is None or not np.any(zero_points)
+    return Int8Product(
+        name=(node.name or "product").removesuffix("_quant"),
+        activation=quantized,
+        weight=quantized_weight,
+        activation_scale=scale,
+        weight_scale=weight_scale,
+        activation_zero_point=zero_point,
+        weight_zero_point=None if is_symmetric else weight_zero_point,
+    )
 
-    Args:
-        graph: The graph of both.
-        product: The quantised product.
-        result: Its float result, before the bias.
-        activation: Quantised activation, its scale, its zero point.
-        weight: Quantised weight, its scales, its zero points.
-    """
+
+def _replace(graph: ir.Graph, node: ir.Node, product: Int8Product, result: ir.Value) -> None:
+    """Put the INT8 operator, with the bias that follows, where a quantised product's float result was made."""
     bias_add = only_consumer(result, "Add")
-    bias = None
-    if bias_add is not None:
-        bias = next((v for v in bias_add.inputs if (a := constant_array(v)) is not None and a.ndim == 1), None)
+    summands = () if bias_add is None else bias_add.inputs
+    bias = next((value for value in summands if (a := constant_array(value)) is not None and a.ndim == 1), None)
     if bias_add is not None and bias is not None:
         result = bias_add.outputs[0]
-    zero_points = constant_array(weight[2])
-    is_symmetric = zero_points is None or not np.any(zero_points)
-    node = ir.node(
-        INT8_OPERATOR,
-        [activation[0], weight[0], activation[1], weight[1], activation[2], None if is_symmetric else weight[2], bias],
-        domain=INT8_DOMAIN,
-        name=f"{(product.name or 'product').removesuffix('_quant')}{INT8_SUFFIX}",
-    )
-    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{node.name}_output", result.shape, result.type
-    graph.insert_after(product, node)
-    replace_value(result, node.outputs[0])
+    lowered = replace(product, bias=bias).build()
+    lowered.outputs[0].shape, lowered.outputs[0].type = result.shape, result.type
+    graph.insert_after(node, lowered)
+    replace_value(result, lowered.outputs[0])

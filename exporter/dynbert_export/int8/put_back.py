@@ -15,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert_export.evaluation.trial import opened
-from dynbert_export.graph.editing import add_initializer, clean, producer_of, replace_value
+from dynbert_export.graph.editing import add_initializer, clean, replace_value
+from dynbert_export.graph.int8_operator import Int8Product, int8_products
 from dynbert_export.int8.choose import full_length_feeds, measure_error
-from dynbert_export.int8.lower import INT8_OPERATOR, INT8_SUFFIX
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def put_back(quantized: Quantized, products: Sequence[str]) -> ir.Model:
         The graph; where no other product reads a quantised activation, it is not quantised any more.
     """
     graph = quantized.graph.clone()
-    for node, activation, weight in _int8_products(graph, quantized.source, products):
-        replace_value(node.outputs[0], _multiply_in_fp32(graph.graph, node, activation, weight))
+    for node, product, weight in _int8_products(graph, quantized.source, products):
+        replace_value(node.outputs[0], _multiply_in_fp32(graph.graph, node, product, weight))
     clean(graph)
     return graph
 
@@ -78,10 +78,10 @@ def _switchable(quantized: Quantized, products: Sequence[str]) -> ir.Model:
     shape, kind = ir.Shape([len(products)]), ir.TensorType(ir.DataType.BOOL)
     switch = ir.Value(name=_SWITCH, shape=shape, type=kind)
     graph.graph.inputs.append(switch)
-    for node, activation, weight in _int8_products(graph, quantized.source, products):
-        in_fp32 = _multiply_in_fp32(graph.graph, node, activation, weight)
-        index = products.index((node.name or "").removesuffix(INT8_SUFFIX))
-        number = add_initializer(graph.graph, f"{node.name}/number", np.array(index, dtype=np.int64))
+    for node, product, weight in _int8_products(graph, quantized.source, products):
+        in_fp32 = _multiply_in_fp32(graph.graph, node, product, weight)
+        index = np.array(products.index(product.name), dtype=np.int64)
+        number = add_initializer(graph.graph, f"{node.name}/number", index)
         is_int8 = ir.node("Gather", [switch, number], name=f"{node.name}/is_int8")
         chosen = ir.node("Where", [is_int8.outputs[0], node.outputs[0], in_fp32], name=f"{node.name}/chosen")
         graph.graph.insert_before(node, is_int8)
@@ -95,31 +95,26 @@ def _switchable(quantized: Quantized, products: Sequence[str]) -> ir.Model:
 
 def _int8_products(
     graph: ir.Model, source: ir.Model, products: Sequence[str]
-) -> Iterator[tuple[ir.Node, ir.Value, ir.TensorProtocol]]:
-    """Yield those of the products that a graph has as INT8, each with its float activation and weight."""
+) -> Iterator[tuple[ir.Node, Int8Product, ir.TensorProtocol]]:
+    """Yield those of the products that a graph has as INT8, each with its float weight."""
     names = set(products)
     weights = {node.name: node.inputs[1] for node in source.graph if node.name in names}
-    for node in tuple(graph.graph):
-        weight = weights.get((node.name or "").removesuffix(INT8_SUFFIX)) if node.op_type == INT8_OPERATOR else None
-        quantizer = producer_of(node.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if weight else None
-        activation = quantizer.inputs[0] if quantizer is not None else None
-        if weight is not None and weight.const_value is not None and activation is not None:
-            yield node, activation, weight.const_value
+    for node, product in int8_products(graph):
+        weight = weights.get(product.name)
+        if weight is not None and weight.const_value is not None and product.float_activation is not None:
+            yield node, product, weight.const_value
 
 
-def _multiply_in_fp32(graph: ir.Graph, product: ir.Node, activation: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+def _multiply_in_fp32(graph: ir.Graph, node: ir.Node, product: Int8Product, tensor: ir.TensorProtocol) -> ir.Value:
     """Put MatMul, and Add where there is a bias, beside an INT8 operator; return their result."""
-    name = (product.name or "").removesuffix(INT8_SUFFIX)
-    result = product.outputs[0]
-    weight = add_initializer(graph, f"{name}/weight", tensor.numpy())
-    nodes = [ir.node("MatMul", [activation, weight], name=name)]
-    bias = product.inputs[6] if len(product.inputs) > 6 else None
-    if bias is not None:
-        nodes.append(ir.node("Add", [nodes[0].outputs[0], bias], name=f"{name}/bias"))
-    for node in nodes:
-        value = node.outputs[0]
-        value.name, value.shape, value.type = f"{node.name}_fp32", result.shape, result.type
-    graph.insert_before(product, nodes)
+    weight = add_initializer(graph, f"{product.name}/weight", tensor.numpy())
+    nodes = [ir.node("MatMul", [product.float_activation, weight], name=product.name)]
+    if product.bias is not None:
+        nodes.append(ir.node("Add", [nodes[0].outputs[0], product.bias], name=f"{product.name}/bias"))
+    for each in nodes:
+        value, result = each.outputs[0], node.outputs[0]
+        value.name, value.shape, value.type = f"{each.name}_fp32", result.shape, result.type
+    graph.insert_before(node, nodes)
     return nodes[-1].outputs[0]
 
 

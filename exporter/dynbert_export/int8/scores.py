@@ -21,7 +21,8 @@ import onnx_ir as ir
 
 from dynbert_export.graph.attention import match_scores
 from dynbert_export.graph.editing import add_initializer, clean, replace_value
-from dynbert_export.int8.lower import INT8_DOMAIN, INT8_OPERATOR, INT8_SUFFIX
+from dynbert_export.graph.int8_operator import Int8Product
+from dynbert_export.graph.names import MICROSOFT_DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ def quantize_scores(model: ir.Model, ranges: Mapping[str, tuple[Range, Range]]) 
         The graph; what ``ranges`` does not name stays.
     """
     changed = model.clone()
-    changed.opset_imports[INT8_DOMAIN] = 1
+    changed.opset_imports[MICROSOFT_DOMAIN] = 1
     for node in tuple(changed.graph):
         scores = match_scores(node) if node.name in ranges else None
         if scores is not None:
@@ -95,16 +96,18 @@ def _replace(graph: ir.Graph, scores: Scores, queries: Range, keys: Range) -> No
     query = _lay_out(scores.query, quantized_query.outputs[0], f"{name}/query")
     key = _lay_out(scores.key, clipped_key.outputs[0], f"{name}/key")
     scale = constant("scale", np.float32(query_scale / scores.divisor))
-    product = ir.node(
-        INT8_OPERATOR,
-        [query[-1].outputs[0], key[-1].outputs[0], scale, key_constants[0], query_constants[1], None, None],
-        domain=INT8_DOMAIN,
-        name=f"{name}{INT8_SUFFIX}",
-    )
-    nodes = [quantized_query, quantized_key, clipped_key, *query, *key, product]
+    product = Int8Product(
+        name=name,
+        activation=query[-1].outputs[0],
+        weight=key[-1].outputs[0],
+        activation_scale=scale,
+        weight_scale=key_constants[0],
+        activation_zero_point=query_constants[1],
+    ).build()
+    nodes = [quantized_query, quantized_key, clipped_key, *query, *key]
     for node in nodes:
         node.outputs[0].name = f"{node.name}_output"
-    graph.insert_before(scores.product, nodes)
+    graph.insert_before(scores.product, [*nodes, product])
     replace_value(scores.scale.outputs[0], product.outputs[0])
 
 

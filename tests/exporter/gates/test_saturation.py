@@ -14,8 +14,9 @@ from dynbert_export.errors import GateError
 from dynbert_export.gates.saturation import LARGEST_PAIR, check_no_saturation, largest_pair
 from dynbert_export.graph.editing import constant_array
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
+from dynbert_export.graph.int8_operator import int8_products
 from dynbert_export.graph.weights_file import save_sharing_weights
-from dynbert_export.int8.lower import INT8_OPERATOR, lower
+from dynbert_export.int8.lower import lower
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 
 
@@ -40,7 +41,7 @@ def _differs(weight):
 
 
 def _weights(model):
-    return [constant_array(node.inputs[1]) for node in model.graph if node.op_type == INT8_OPERATOR]
+    return [constant_array(product.weight) for _, product in int8_products(model)]
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +130,11 @@ def test_gate_fails_when_the_range_is_full(full_range, traced_embedder, tmp_path
 
 def test_gate_fails_when_one_pair_of_one_weight_is_too_large(seven_bits, traced_embedder, tmp_path):
     model = _published(seven_bits, traced_embedder)
-    products = [node for node in model.graph if node.op_type == INT8_OPERATOR]
-    array = constant_array(products[7].inputs[1]).copy()
+    node, product = int8_products(model)[7]
+    array = constant_array(product.weight).copy()
     array[0, 3], array[5, 3] = 64, 65  # no neighbours: the gate asks it of any two
-    products[7].inputs[1].const_value = ir.Tensor(array)
-    with pytest.raises(GateError, match=f"got {products[7].name} with a pair of 129. "):
+    product.weight.const_value = ir.Tensor(array)
+    with pytest.raises(GateError, match=f"got {node.name} with a pair of 129. "):
         check_no_saturation(_write(model, tmp_path), target=Target.AVX2)
 
 
@@ -159,22 +160,22 @@ def test_full_range_is_exact_on_neon_but_for_minus_128(full_range):
 def test_gate_of_full_range_asks_for_no_minus_128(full_range, traced_embedder, target, tmp_path):
     model = _published(full_range, traced_embedder)
     assert check_no_saturation(_write(model, tmp_path), target=target) == 18
-    product = next(node for node in model.graph if node.op_type == INT8_OPERATOR)
-    array = constant_array(product.inputs[1]).copy()
+    _, product = int8_products(model)[0]
+    array = constant_array(product.weight).copy()
     array[3, 3] = -128
-    product.inputs[1].const_value = ir.Tensor(array)
+    product.weight.const_value = ir.Tensor(array)
     with pytest.raises(GateError, match=rf"in \[-127, 127\] for {target.value}, got .* with a weight of -128"):
         check_no_saturation(_write(model, tmp_path), target=target)
 
 
 def test_gate_fails_when_a_weight_is_u8(seven_bits, traced_embedder, tmp_path):
     model = _published(seven_bits, traced_embedder)
-    product = next(node for node in model.graph if node.op_type == INT8_OPERATOR)
-    product.inputs[1].const_value = ir.Tensor(constant_array(product.inputs[1]).astype(np.uint8))
+    _, product = int8_products(model)[0]
+    product.weight.const_value = ir.Tensor(constant_array(product.weight).astype(np.uint8))
     with pytest.raises(GateError, match="with weights that are uint8"):
         check_no_saturation(_write(model, tmp_path), target=Target.AVX2)
 
 
 def test_gate_fails_when_there_is_nothing_to_check(traced_embedder, tmp_path):
-    with pytest.raises(GateError, match=f"got no {INT8_OPERATOR}"):
+    with pytest.raises(GateError, match="got no MatMulIntegerToFloat"):
         check_no_saturation(_write(_published(traced_embedder.graph, traced_embedder), tmp_path), target=Target.AVX2)

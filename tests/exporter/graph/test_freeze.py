@@ -7,11 +7,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.freeze import freeze, hide_kept_positions, show_kept_positions, task_outputs
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 from dynbert_export.graph.tracing import trace
 from tests.helpers.graphs import (
     assert_informative,
@@ -146,9 +147,9 @@ def test_full_graph_has_nothing_that_selects(traced, frozen_graph):
 def test_freeze_takes_the_length_input_away(traced, frozen_graph, lengths):
     frozen = frozen_graph(traced, lengths)
     assert [value.name for value in frozen.graph.inputs] == [
-        value.name for value in traced.graph.graph.inputs if value.name != LENGTH_INPUT
+        value.name for value in traced.graph.graph.inputs if value.name != LENGTH_CONFIG
     ]
-    assert LENGTH_INPUT not in {value.name for value in frozen.graph.inputs}
+    assert LENGTH_CONFIG not in {value.name for value in frozen.graph.inputs}
 
 
 @pytest.mark.parametrize(("lengths", "cuts"), _CUTS)
@@ -281,7 +282,7 @@ def test_hiding_the_positions_leaves_its_argument_as_it_was(traced_embedder):
 
 
 def _without_length_input(model):
-    next(value for value in model.graph.inputs if value.name == LENGTH_INPUT).name = "lengths"
+    next(value for value in model.graph.inputs if value.name == LENGTH_CONFIG).name = "lengths"
 
 
 def _without_kept_positions(model):

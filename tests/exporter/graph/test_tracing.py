@@ -7,10 +7,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.checkpoint.load import load_model
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 from dynbert_export.graph.tracing import trace
 from tests.helpers.graphs import (
     assert_informative,
@@ -39,7 +40,7 @@ _SHAPES = {
     Task.MULTIPLE_CHOICE: ["[batch_size,num_choices]"],
     Task.PRETRAINING: ["[batch_size,sequence_length,200]", "[batch_size,2]"],
 }
-_INPUTS = {"input_ids", "attention_mask", "token_type_ids", LENGTH_INPUT}
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids", LENGTH_CONFIG}
 
 
 def test_graph_has_the_names_that_optimum_and_the_other_stages_know(traced):
@@ -56,7 +57,7 @@ def test_graph_has_free_batch_and_length(traced):
     choices = ["num_choices"] if traced.checkpoint.task is Task.MULTIPLE_CHOICE else []
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         assert [str(dim) for dim in shapes[name]] == ["batch_size", *choices, "sequence_length"]
-    assert list(shapes[LENGTH_INPUT]) == [traced.spec.num_layers]
+    assert list(shapes[LENGTH_CONFIG]) == [traced.spec.num_layers]
     outputs = {value.name: str(value.shape) for value in traced.graph.graph.outputs}
     assert [outputs[name] for name in _OUTPUTS[traced.checkpoint.task]] == _SHAPES[traced.checkpoint.task]
 
@@ -86,7 +87,7 @@ def test_graph_runs_any_lengths_as_the_model_does(traced, lengths):
     config = LengthConfig(lengths)
     feeds = [traced.arrange(make_feed(batch, tokens, seed=1)) for tokens in (1, 2, 33, 64) for batch in (1, 5)]
     # Unresolved counts: larger ones than there are tokens must be clamped by the graph itself.
-    given = [{**feed, LENGTH_INPUT: np.array(lengths)} for feed in feeds]
+    given = [{**feed, LENGTH_CONFIG: np.array(lengths)} for feed in feeds]
     for feed, outputs in zip(feeds, run_graph_in_memory(traced.graph, *given), strict=True):
         expected, kept = run_torch(traced, feed, config)
         for name in _OUTPUTS[traced.checkpoint.task]:

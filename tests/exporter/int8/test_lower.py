@@ -10,7 +10,8 @@ from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
 from dynbert_export.graph.editing import constant_array
 from dynbert_export.graph.freeze import freeze, task_outputs
-from dynbert_export.int8.lower import INT8_DOMAIN, INT8_OPERATOR, lower
+from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
+from dynbert_export.int8.lower import lower
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 from tests.helpers.graphs import (
     assert_informative,
@@ -101,16 +102,15 @@ def test_every_encoder_product_is_lowered_with_its_bias(quantized, traced_embedd
     layers = traced_embedder.spec.num_layers
     before = quantized.qdq if kind == "static" else quantized.dynamic
     model = lower(before)
-    products = [node for node in model.graph if node.op_type == INT8_OPERATOR]
+    products = [product for _, product in int8_products(model)]
     assert len(products) == 6 * layers
-    assert {node.domain for node in products} == {INT8_DOMAIN}
-    assert {node.name.removesuffix("/int8") for node in products} == set(quantizable_nodes(traced_embedder.graph))
-    for node in products:
-        activation, weight, _, weight_scale, _, weight_zero, bias = node.inputs
-        assert activation.producer().op_type in {"QuantizeLinear", "DynamicQuantizeLinear"}
-        assert constant_array(weight).dtype == np.int8
-        assert constant_array(weight_scale).shape == constant_array(bias).shape == (constant_array(weight).shape[1],)
-        assert weight_zero is None  # symmetric
+    assert {product.name for product in products} == set(quantizable_nodes(traced_embedder.graph))
+    for product in products:
+        assert product.float_activation is not None
+        columns = constant_array(product.weight).shape[1]
+        assert constant_array(product.weight).dtype == np.int8
+        assert constant_array(product.weight_scale).shape == constant_array(product.bias).shape == (columns,)
+        assert product.weight_zero_point is None  # symmetric
     counts = count_operators(model)
     assert (counts["DequantizeLinear"], counts["MatMulInteger"]) == (0, 0)
     assert counts["MatMul"] == 3 * layers  # attention's own, and the votes on its tokens

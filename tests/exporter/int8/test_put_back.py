@@ -9,8 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
 from dynbert_export.int8.choose import Quantized
-from dynbert_export.int8.lower import INT8_OPERATOR, lower
+from dynbert_export.int8.lower import lower
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 from dynbert_export.int8.put_back import module_name, put_back, rank_products
 from tests.helpers.graphs import (
@@ -52,14 +53,14 @@ def _job(traced):
 def _spoil(quantized, *names):
     """Return the graph with a wrong scale of these products' weights: an outlier that eats the range."""
     graph = quantized.graph.clone()
-    for node in graph.graph:
-        if (node.name or "").removesuffix("/int8") in names:
-            scale = node.inputs[3].const_value.numpy()
+    for node, product in int8_products(graph):
+        if product.name in names:
+            scale = product.weight_scale.const_value.numpy()
             spoiled = ir.Tensor(-3 * scale, name=f"{node.name}/spoiled")
             value = ir.Value(name=spoiled.name, const_value=spoiled, shape=ir.Shape(scale.shape))
             value.type = ir.TensorType(ir.DataType.FLOAT)
             graph.graph.register_initializer(value)
-            node.replace_input_with(3, value)
+            node.replace_input_with(node.inputs.index(product.weight_scale), value)
     return Quantized(graph, quantized.source)
 
 
@@ -86,8 +87,7 @@ def test_only_the_products_asked_for_are_put_back(either):
     names = quantizable_nodes(either.source)
     key, last = names[1], names[-1]
     graph = put_back(either, [key, last])
-    kept = {(node.name or "").removesuffix("/int8") for node in graph.graph if node.op_type == INT8_OPERATOR}
-    assert kept == set(names) - {key, last}
+    assert {product.name for _, product in int8_products(graph)} == set(names) - {key, last}
     assert set(quantizable_nodes(graph)) == {key, last}
     quantizers = count_operators(graph)["QuantizeLinear"] + count_operators(graph)["DynamicQuantizeLinear"]
     before = count_operators(either.graph)

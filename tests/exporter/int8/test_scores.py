@@ -13,9 +13,9 @@ from dynbert_export.gates.saturation import check_no_saturation
 from dynbert_export.graph.editing import only_consumer
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
+from dynbert_export.graph.int8_operator import INT8_OPERATOR
 from dynbert_export.graph.specialise import rewrite
 from dynbert_export.graph.weights_file import save_sharing_weights
-from dynbert_export.int8.lower import INT8_OPERATOR
 from dynbert_export.int8.ranges import Range, minmax, observe
 from dynbert_export.int8.scores import find_scores, quantize_scores
 from tests.helpers.graphs import (
