@@ -232,7 +232,7 @@ def full_length_feeds(job: Job) -> list[Feed]:
     everything = LengthConfig.everything(job.spec.num_layers)
     return [
         {**feed, LENGTH_INPUT: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
-        for feed in job.texts.calibration
+        for feed in job.data.calibration
     ]
 
 
