@@ -21,7 +21,7 @@ from dynbert_bench.make_models import load_transformers_model
 from dynbert_export.checkpoint.load import load_checkpoint
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
-from dynbert_export.data.texts import prepare_texts
+from dynbert_export.data.prepared import prepare_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -213,7 +213,7 @@ def _calibration_feeds(settings: Mapping[str, Any], checkpoint_folder: Path) -> 
     path = Path(settings["calibration"]) if settings["calibration"] else None
     texts = load_texts(path, checkpoint.task)
     tokenizer = load_tokenizer(checkpoint)
-    return prepare_texts(
+    return prepare_data(
         texts, tokenizer, checkpoint.task, samples=128, max_length=checkpoint.max_length, seed=0
     ).calibration
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dynbert.manifest import Precision, Target
+from dynbert_export.data.encoding import find_mask_token_id
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options.vocabularies import QuantizeOption, TargetOption
-from dynbert_export.tasks import HEADS
 from dynbert_export.variants import FP32_SET, GraphSet, Variant, list_int8_sets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from dynbert_export.checkpoint.load import Checkpoint
-    from dynbert_export.data.texts import Texts
+    from dynbert_export.data.prepared import PreparedData
     from dynbert_export.options.config import ExportConfig
 
 __all__ = ["Graphs", "Job", "published_graphs"]
@@ -33,7 +33,7 @@ class Job:
     config: ExportConfig
     checkpoint: Checkpoint
     tokenizer: PreTrainedTokenizerFast
-    texts: Texts
+    data: PreparedData
     variants: tuple[Variant, ...]
     bundle: Path
     """Folder that becomes the bundle."""
@@ -75,10 +75,7 @@ class Job:
     @property
     def mask_token_id(self) -> int | None:
         """The id that asks for a token; None for the tasks that foretell none."""
-        if not HEADS[self.checkpoint.task].has_vocabulary:
-            return None
-        mask_token_id: int = self.tokenizer.mask_token_id
-        return mask_token_id
+        return find_mask_token_id(self.tokenizer, self.checkpoint.task)
 
     def folder(self, precision: Precision) -> Path:
         """Return where the graphs of a precision are written: into the bundle, where it is to have them."""

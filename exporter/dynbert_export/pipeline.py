@@ -18,7 +18,7 @@ from dynbert_export.bundle.publish import check_output, stage_bundle
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
-from dynbert_export.data.texts import prepare_texts
+from dynbert_export.data.prepared import prepare_data
 from dynbert_export.gates.answers import answer, judge
 from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
@@ -89,19 +89,20 @@ def export_bundle(
         config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
-        texts = prepare_texts(
-            load_texts(config.calibration, checkpoint.task),
+        texts = load_texts(config.calibration, checkpoint.task)
+        data = prepare_data(
+            texts,
             tokenizer,
             checkpoint.task,
             samples=config.calibration_samples,
             max_length=checkpoint.max_length,
             seed=config.seed,
         )
-    for note in filter(None, (*checkpoint.notes, configured, texts.notice)):
+    for note in filter(None, (*checkpoint.notes, configured, texts.note)):
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, texts, variants, staging.bundle, staging.work)
+        job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
@@ -201,7 +202,7 @@ def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) 
 
 def _check_invariance(job: Job, files: Mapping[str, Path]) -> dict[Path, Invariance]:
     """Hold static INT8 graphs to what they answer to a text alone."""
-    texts = make_texts(job.texts.evaluation, max_length=job.checkpoint.max_length)
+    texts = make_texts(job.data.evaluation.feeds, max_length=job.checkpoint.max_length)
     return {
         files[variant.name]: check_invariance(
             files[variant.name],

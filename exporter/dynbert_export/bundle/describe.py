@@ -61,7 +61,7 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     save_tokenizer(job.tokenizer, bundle)
     job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
     tokens = _count_probe_tokens(job.checkpoint)
-    first = {name: array[:1, ..., :tokens] for name, array in job.texts.calibration[0].items()}
+    first = {name: array[:1, ..., :tokens] for name, array in job.data.calibration[0].items()}
     arrays = {input_key(name): array for name, array in first.items()}
     for variant, _, path in published_graphs(job, graphs):
         graph = open_graph(path, threads=1)

@@ -1,4 +1,4 @@
-"""Calibration texts: from a file to samples, and from samples to the arrays that a graph is fed with.
+"""Calibration texts: from a file to samples.
 
 Formats, by the ending of the file; all UTF-8, with or without a byte order mark; empty lines and rows are skipped:
 
@@ -9,15 +9,12 @@ Formats, by the ending of the file; all UTF-8, with or without a byte order mark
 - ``.jsonl``: on each line a text, or an object with such keys.
 - ``.json``: SQuAD's ``data``/``paragraphs``/``qas``, or a list of what a line of .jsonl may hold.
 
-The texts in ``data`` ship with the exporter; they were written for this and are given away under CC0.
+The texts in ``data/built_in`` ship with the exporter; they were written for this and are given away under CC0.
 
 Question answering needs pairs. For feature extraction the two halves of a pair are two samples, because embeddings are
 made of single texts. Next-sentence prediction, pretraining and multiple choice have two texts too, but any two do: a
 file of pairs is taken as it is, single texts (the ones that ship, too) are paired with their successors, the last with
 the first. A text is then the first half of one pair and the second half of another.
-
-Models that foretell masked tokens see masks as they did in training: about 15 % of the tokens of every input, chosen by
-the seed, become the mask token.
 """
 
 from __future__ import annotations
@@ -27,47 +24,23 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dynbert.errors import InputError
-from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from dynbert_export.data.samples import Sample
 from dynbert_export.errors import CalibrationError
 from dynbert_export.tasks import HEADS, Pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerFast
+    from collections.abc import Callable, Iterable, Iterator
 
     from dynbert.manifest import Task
 
-__all__ = [
-    "CalibrationTexts",
-    "Sample",
-    "choose_samples",
-    "encode_packed",
-    "encode_padded",
-    "load_texts",
-    "mask_tokens",
-]
+__all__ = ["CalibrationTexts", "load_texts"]
 
 _TEXT_KEYS = ("text", "sentence", "sentence1", "question", "premise", "query")
 _PAIR_KEYS = ("text_pair", "sentence2", "context", "hypothesis", "passage")
 _MAX_FILE_BYTES = 256 << 20
-_MASKED_SHARE = 0.15
 _BUILT_IN_FOLDER = Path(__file__).parent / "built_in"
-
-
-class Sample(NamedTuple):
-    """One input of a model."""
-
-    text: str
-    """The text, or the question."""
-    pair: str | None = None
-    """The context of a question, or the second text of a pair."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,7 @@ class CalibrationTexts:
     """At least one."""
     name: str
     """The file's name; ``built-in`` for the texts that ship with the exporter."""
-    notice: str | None
+    note: str | None
     """What the caller should be told; None for a file of the caller's own."""
 
 
@@ -99,113 +72,12 @@ def load_texts(path: Path | None, task: Task) -> CalibrationTexts:
     if path is None:
         name = "calibration_qa.jsonl" if HEADS[task].pairs is Pairs.QUESTIONS else "calibration.txt"
         samples = _read_samples(_BUILT_IN_FOLDER / name, task)
-        notice = (
+        note = (
             "Calibrated on general English texts that ship with the exporter. For the best INT8 accuracy pass texts of "
             "your own: --calibration FILE."
         )
-        return CalibrationTexts(samples, name="built-in", notice=notice)
-    return CalibrationTexts(_read_samples(path, task), name=path.name, notice=None)
-
-
-def choose_samples(samples: Sequence[Sample], count: int, *, seed: int) -> tuple[Sample, ...]:
-    """Return a random part of the samples, in their order.
-
-    Args:
-        samples: To choose from.
-        count: How many; all where there are no more.
-        seed: Equal seeds choose equal parts.
-
-    Returns:
-        The samples chosen.
-    """
-    if count >= len(samples):
-        return tuple(samples)
-    chosen = np.random.default_rng(seed).choice(len(samples), size=count, replace=False)
-    return tuple(samples[index] for index in sorted(chosen))
-
-
-def encode_padded(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_size: int
-) -> list[dict[str, NDArray[np.int64]]]:
-    """Turn samples into batches, each padded to its longest sample.
-
-    Args:
-        samples: In the order in which they are batched.
-        tokenizer: Its own truncation and padding are not used.
-        max_length: Longer samples are truncated to this many tokens, special tokens included.
-        batch_size: Samples in a batch; the last batch may have fewer.
-
-    Returns:
-        A mapping a batch: ``input_ids``, ``attention_mask`` and ``token_type_ids``, int64 ``[batch, tokens]``.
-    """
-    backend = _copy_backend(tokenizer)
-    backend.enable_truncation(max_length)
-    backend.enable_padding(pad_id=tokenizer.pad_token_id or 0, pad_token=tokenizer.pad_token or "[PAD]")
-    batches = []
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
-        batches.append(_stack(backend.encode_batch([_to_input(sample) for sample in batch])))
-    return batches
-
-
-def encode_packed(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerFast, *, sequence_length: int
-) -> list[dict[str, NDArray[np.int64]]]:
-    """Turn samples into inputs of exactly one length, without padding.
-
-    Single texts are joined and cut into windows. A pair gives one input: its first text, whole where it leaves the
-    second at least half of the room, and its second, continued with those of the following samples. Each input has the
-    special tokens that the tokenizer puts around one of its own.
-
-    Args:
-        samples: All single texts, or all pairs.
-        tokenizer: Its own truncation and padding are not used.
-        sequence_length: Tokens of each input, special tokens included.
-
-    Returns:
-        At least one input: ``input_ids``, ``attention_mask`` (all ones) and ``token_type_ids``, int64
-        ``[1, sequence_length]``. Too few texts for one window are repeated.
-
-    Raises:
-        InputError: If ``sequence_length`` leaves no room for text.
-        CalibrationError: If the samples are of both kinds, or have no tokens.
-    """
-    if len({sample.pair is None for sample in samples}) != 1:
-        raise CalibrationError(
-            f"Samples must be all single texts or all pairs, got {len(samples)} of both kinds or none."
-        )
-    backend = _copy_backend(tokenizer)
-    pairs = samples[0].pair is not None
-    room = sequence_length - backend.num_special_tokens_to_add(pairs)
-    if room < (2 if pairs else 1):
-        raise InputError(f"sequence_length must leave room for text between special tokens, got {sequence_length}.")
-    pack = _pack_pairs if pairs else _pack_texts
-    return [_stack([encoding]) for encoding in pack(samples, backend, room)]
-
-
-def mask_tokens(
-    rows: Mapping[str, NDArray[np.int64]], tokenizer: PreTrainedTokenizerFast, *, seed: int
-) -> dict[str, NDArray[np.int64]]:
-    """Put the mask token in place of about 15 % of the tokens that are not special, and of one a row at least.
-
-    Args:
-        rows: int64 arrays ``[rows, tokens]``; not changed.
-        tokenizer: Says which ids are special; must have a mask token.
-        seed: Equal seeds mask equal tokens.
-
-    Returns:
-        The same arrays, with other ``input_ids``. A row of special tokens alone has one of these masked.
-    """
-    generator = np.random.default_rng(seed)
-    ids = rows[INPUT_IDS].copy()
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    for row, mask in zip(ids, rows[ATTENTION_MASK], strict=True):
-        valid = np.flatnonzero(mask)
-        tokens = valid[~np.isin(row[valid], list(special))]
-        candidates = tokens if tokens.size else valid
-        count = max(1, round(_MASKED_SHARE * candidates.size))
-        row[generator.choice(candidates, size=count, replace=False)] = tokenizer.mask_token_id
-    return {**rows, INPUT_IDS: ids}
+        return CalibrationTexts(samples, name="built-in", note=note)
+    return CalibrationTexts(_read_samples(path, task), name=path.name, note=None)
 
 
 def _read_samples(path: Path, task: Task) -> tuple[Sample, ...]:
@@ -393,63 +265,3 @@ _READERS: dict[str, Callable[[str, bool], Iterator[_Row]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
 }
-
-
-def _copy_backend(tokenizer: PreTrainedTokenizerFast) -> Any:
-    """Return a copy of the fast tokenizer's core without truncation and padding; the caller's stays as it is."""
-    from tokenizers import Tokenizer
-
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-def _to_input(sample: Sample) -> str | tuple[str, str]:
-    return sample.text if sample.pair is None else (sample.text, sample.pair)
-
-
-def _stack(encodings: Sequence[Any]) -> dict[str, NDArray[np.int64]]:
-    """Return encodings of one length as arrays."""
-    return {
-        INPUT_IDS: np.array([encoding.ids for encoding in encodings], dtype=np.int64),
-        ATTENTION_MASK: np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
-        TOKEN_TYPE_IDS: np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
-    }
-
-
-def _encode_until(backend: Any, texts: Sequence[str], tokens: int) -> Any:
-    """Return the tokens of the joined texts without special tokens, the texts repeated until there are enough."""
-    joined = " ".join(texts)
-    encoding = backend.encode(joined, add_special_tokens=False)
-    if not len(encoding):
-        raise CalibrationError("Samples must have tokens, got none from the tokenizer.")
-    if len(encoding) < tokens:
-        repeats = -(-tokens // len(encoding))
-        encoding = backend.encode(" ".join([joined] * repeats), add_special_tokens=False)
-    return encoding
-
-
-def _pack_texts(samples: Sequence[Sample], backend: Any, room: int) -> Iterator[Any]:
-    """Yield windows of the joined texts; a rest at the end that fills no window is left out."""
-    encoding = _encode_until(backend, [sample.text for sample in samples], room)
-    encoding.truncate(room)
-    for window in (encoding, *encoding.overflowing):
-        if len(window) == room:
-            yield backend.post_process(window)
-
-
-def _pack_pairs(samples: Sequence[Sample], backend: Any, room: int) -> Iterator[Any]:
-    """Yield one input a pair."""
-    for index, sample in enumerate(samples):
-        first = backend.encode(sample.text, add_special_tokens=False)
-        first.truncate(max(room // 2, 1))
-        rest = room - len(first)
-        contexts: list[str] = []
-        length = 0
-        while length < rest and len(contexts) < len(samples):  # a word gives a token at least
-            contexts.append(samples[(index + len(contexts)) % len(samples)].pair or "")
-            length += len(contexts[-1].split())
-        second = _encode_until(backend, contexts, rest)
-        second.truncate(rest)
-        yield backend.post_process(first, second)

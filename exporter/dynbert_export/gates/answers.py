@@ -55,7 +55,7 @@ def answer(job: Job, files: Mapping[str, Path]) -> References:
     return {
         variant.name: run_graph(
             files[variant.name],
-            job.texts.evaluation,
+            job.data.evaluation.feeds,
             config=variant.input_config,
             always_keep_cls_token=job.config.always_keep_cls_token,
             threads=job.config.threads,
@@ -88,8 +88,8 @@ def judge(job: Job, files: Mapping[str, Path], precision: Precision, references:
         if precision is Precision.INT8:
             agreement = _agreement(job, own, outputs)
             agreements[path] = Agreement(
-                inputs=job.texts.evaluation_samples,
-                max_abs_difference=largest_difference(own, outputs, job.texts.evaluation),
+                inputs=job.data.evaluation.samples,
+                max_abs_difference=largest_difference(own, outputs, job.data.evaluation.feeds),
                 metric=metric,
                 value=agreement,
             )
@@ -99,8 +99,8 @@ def judge(job: Job, files: Mapping[str, Path], precision: Precision, references:
             qualities[path] = Quality(
                 metric=metric,
                 value=_agreement(job, references[FULL], outputs),
-                data=job.texts.name,
-                samples=job.texts.evaluation_samples,
+                data=job.data.evaluation.name,
+                samples=job.data.evaluation.samples,
             )
     return Answers(agreements, qualities, tuple(misses))
 
@@ -122,7 +122,7 @@ def check_answers(job: Job, answers: Answers, *, remark: str = "") -> None:
     metric = metric_name(task, job.checkpoint.problem_type)
     raise GateError(
         f"INT8 graphs must agree with fp32 by at least {job.config.gates.int8_min_agreement(task):g} "
-        f"({metric} on {job.texts.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
+        f"({metric} on {job.data.evaluation.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
         "your own (--calibration), lower the gate in a recipe, or export fp32 (--quantize none)."
     )
 
@@ -132,7 +132,7 @@ def _agreement(job: Job, reference: Sequence[Outputs], outputs: Sequence[Outputs
         job.checkpoint.task,
         reference,
         outputs,
-        job.texts.evaluation,
+        job.data.evaluation.feeds,
         pooling=job.checkpoint.pooling,
         problem_type=job.checkpoint.problem_type,
     )

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from dynbert.inputs import INPUT_IDS, add_lengths
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, add_lengths
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Invariance
 from dynbert.session import open_graph
 from dynbert_export.errors import ExportError, GateError
 from dynbert_export.graph.editing import producer_of, trace_back
 from dynbert_export.graph.freeze import show_kept_positions
-from dynbert_export.graph.names import LENGTH_INPUT, kept_positions_name
+from dynbert_export.graph.names import kept_positions_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +104,7 @@ def check_invariance(
     tally = _Tally(path)
     width = max(text[INPUT_IDS].shape[-1] for text in texts) * 9 // 8
     with _opened(path) as (opened, scores):
-        takes_lengths = LENGTH_INPUT in opened.inputs
+        takes_lengths = LENGTH_CONFIG in opened.inputs
         if lengths is not None and lengths.is_fractional and takes_lengths:  # which gets counts whoever computes them
             lengths = LengthConfig(lengths.resolve(width // 2, always_keep_cls_token=always_keep_cls_token))
         graph = _ShownGraph(opened, scores, lengths if takes_lengths else None, always_keep_cls_token)

@@ -5,12 +5,7 @@ The inputs' names are the runtime's, which feeds them: ``dynbert.inputs``.
 
 from __future__ import annotations
 
-from dynbert.inputs import LENGTH_CONFIG
-
-__all__ = ["LENGTH_INPUT", "MICROSOFT_DOMAIN", "is_kept_positions", "kept_positions_layer", "kept_positions_name"]
-
-LENGTH_INPUT = LENGTH_CONFIG
-"""int64 ``[layers]``: tokens kept after each layer; an input of the anytime graph."""
+__all__ = ["MICROSOFT_DOMAIN", "is_kept_positions", "kept_positions_layer", "kept_positions_name"]
 
 MICROSOFT_DOMAIN = "com.microsoft"
 """Domain of the operators that onnxruntime has beside ONNX's own."""

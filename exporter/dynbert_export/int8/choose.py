@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import INPUT_IDS, length_input
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, length_input
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
 from dynbert_export.evaluation.agreement import measure_agreement
 from dynbert_export.evaluation.trial import opened
-from dynbert_export.graph.names import LENGTH_INPUT
 from dynbert_export.int8.embeddings import quantize_embeddings
 from dynbert_export.int8.lower import lower
 from dynbert_export.int8.neural_compressor import quantized_activations
@@ -231,8 +230,8 @@ def full_length_feeds(job: Job) -> list[Feed]:
     """
     everything = LengthConfig.everything(job.spec.num_layers)
     return [
-        {**feed, LENGTH_INPUT: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
-        for feed in job.texts.calibration
+        {**feed, LENGTH_CONFIG: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
+        for feed in job.data.calibration
     ]
 
 
@@ -262,8 +261,8 @@ def _short_parts(feeds: Sequence[Feed]) -> list[Feed]:
 
 def _cut(feed: Feed, positions: Sequence[int]) -> Feed:
     """Return an input of these tokens only, of which nothing is dropped."""
-    rows = {name: array[..., positions] for name, array in feed.items() if name != LENGTH_INPUT}
-    return {**rows, LENGTH_INPUT: np.full_like(feed[LENGTH_INPUT], len(positions))}
+    rows = {name: array[..., positions] for name, array in feed.items() if name != LENGTH_CONFIG}
+    return {**rows, LENGTH_CONFIG: np.full_like(feed[LENGTH_CONFIG], len(positions))}
 
 
 def _cross_errors(job: Job, trial: _Trial, methods: Sequence[str]) -> dict[str, float]:

@@ -51,7 +51,7 @@ def _job(*, inputs=6, **options):
         config=make_config({"model": "m", "output": "o", "threads": 1, **options}),
         checkpoint=SimpleNamespace(task=Task.TEXT_CLASSIFICATION, pooling=None, problem_type=None),
         spec=SimpleNamespace(num_layers=1),
-        texts=SimpleNamespace(calibration=feeds),
+        data=SimpleNamespace(calibration=feeds),
         int8_sets=_SETS,
     )
 
@@ -64,7 +64,7 @@ def _quantize(job, model, engine=None):
 
 
 def _error(job, quantized, model):
-    feeds = [{**feed, "length_config": np.array([_TOKENS])} for feed in job.texts.calibration]
+    feeds = [{**feed, "length_config": np.array([_TOKENS])} for feed in job.data.calibration]
     runs = [run_graph_in_memory(graph, *feeds) for graph in (model, quantized.graph)]
     assert_informative(runs[0][0]["logits"])
     answers = iter(runs[1])

@@ -46,7 +46,7 @@ def _job(traced):
         ),
         config=SimpleNamespace(threads=1),
         spec=traced.spec,
-        texts=SimpleNamespace(calibration=[make_feed(1, 32, seed=seed) for seed in range(3)]),
+        data=SimpleNamespace(calibration=[make_feed(1, 32, seed=seed) for seed in range(3)]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which texts an export calibrates on, which it is judged on, and how both become arrays.
+"""Which texts an export calibrates on, which it is judged on, and both as arrays.
 
 The arrays have the shape that the graphs of the task take, and masks where the task is to foretell masked tokens:
 whoever feeds them to a graph need not know the task.
@@ -10,14 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.inputs import INPUT_IDS, arrange_rows
-from dynbert_export.data.files import (
-    CalibrationTexts,
-    Sample,
-    choose_samples,
-    encode_packed,
-    encode_padded,
-    mask_tokens,
-)
+from dynbert_export.data.encoding import encode_packed, encode_padded, mask_tokens
+from dynbert_export.data.samples import Sample, choose_samples
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
@@ -29,8 +23,9 @@ if TYPE_CHECKING:
 
     from dynbert.manifest import Task
     from dynbert_export.data.feeds import Feed
+    from dynbert_export.data.files import CalibrationTexts
 
-__all__ = ["Texts", "prepare_texts"]
+__all__ = ["EvaluationData", "PreparedData", "prepare_data"]
 
 _HELD_OUT_SHARE = 4
 """One sample in so many is held out to judge by."""
@@ -44,24 +39,29 @@ outliers of long inputs widen every range."""
 
 
 @dataclass(frozen=True)
-class Texts:
+class EvaluationData:
+    """What the graphs are judged by."""
+
+    feeds: tuple[Feed, ...]
+    """One text or pair each, of its own length: under fractions the runtime does not pad either."""
+    samples: int
+    """Texts, or pairs, in ``feeds``."""
+    name: str
+    """What a report calls them."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
     """The arrays of an export."""
 
     calibration: tuple[Feed, ...]
     """Inputs of one shape, 128 tokens or the maximum length where that is shorter, without padding."""
-    evaluation: tuple[Feed, ...]
-    """One text or pair each, of its own length: under fractions the runtime does not pad either."""
-    evaluation_samples: int
-    """Texts, or pairs, in ``evaluation``."""
-    name: str
-    """What a report calls the evaluation data."""
-    notice: str | None
-    """What the caller should be told about the calibration texts."""
+    evaluation: EvaluationData
 
 
-def prepare_texts(
+def prepare_data(
     texts: CalibrationTexts, tokenizer: PreTrainedTokenizerFast, task: Task, *, samples: int, max_length: int, seed: int
-) -> Texts:
+) -> PreparedData:
     """Split samples into those to calibrate on and those to judge by, and encode both.
 
     Args:
@@ -73,7 +73,7 @@ def prepare_texts(
         seed: Which samples are taken, and which tokens are masked.
 
     Returns:
-        The arrays. A file of one sample serves for both purposes.
+        The arrays. A file of fewer than four samples serves for both purposes.
     """
     chosen = choose_samples(texts.samples, samples + min(samples, _MAX_HELD_OUT), seed=seed)
     held_out = min(len(chosen) // _HELD_OUT_SHARE, _MAX_HELD_OUT)
@@ -88,12 +88,10 @@ def prepare_texts(
             inputs = (mask_tokens(rows, tokenizer, seed=seed + number) for number, rows in enumerate(inputs))
         return tuple(arrange_rows(rows, task) for rows in inputs)
 
-    return Texts(
+    used = "held out" if held_out else "calibrated on"
+    return PreparedData(
         calibration=finish(encode_packed(calibration, tokenizer, sequence_length=window)),
-        evaluation=finish(batches),
-        evaluation_samples=count,
-        name=f"{texts.name}, {count} held out" if held_out else f"{texts.name}, {count} calibrated on",
-        notice=texts.notice,
+        evaluation=EvaluationData(finish(batches), samples=count, name=f"{texts.name}, {count} {used}"),
     )
 
 
