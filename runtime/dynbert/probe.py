@@ -97,5 +97,5 @@ def read_probe(path: Path) -> dict[str, NDArray[Any]]:
             raise BundleError("The probe must be a .npz archive, got another kind of file.")
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as err:  # RuntimeError: "is encrypted"
         raise BundleError(f"The probe must be a .npz archive of plain arrays, got: {err}.") from err

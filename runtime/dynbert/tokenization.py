@@ -32,6 +32,9 @@ TOKENIZER_FILE = "tokenizer.json"
 DEFAULT_STRIDE = 128
 """Tokens that neighbouring windows share; half of a window where that is less."""
 
+_TRIAL_TEXT = "a \N{CYRILLIC LETTER MULTIOCULAR O}"
+"""A word that no vocabulary has: some faults of a tokenizer's file show only when it encodes."""
+
 PairNames = tuple[str, str]
 """What error messages call the two texts of a pair."""
 
@@ -88,12 +91,16 @@ class TextTokenizer:
         import tokenizers
 
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)), model)
-        except Exception as err:  # the library raises nothing more specific
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            tokenizer.encode_batch([_TRIAL_TEXT, (_TRIAL_TEXT, _TRIAL_TEXT)])
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as err:  # the library raises nothing more specific; a panic in Rust is no Exception
             raise BundleError(
                 f"{path} must be a file that tokenizers {tokenizers.__version__} can read, got: {err}. "
                 "Export the bundle again."
             ) from err
+        return cls(tokenizer, model)
 
     def encode(self, texts: Sequence[str], *, truncate: bool | None = False) -> list[Encoding]:
         """Encode single texts with special tokens.

@@ -41,3 +41,14 @@ def test_pickled_objects_are_refused(tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BundleError, match=r"^The probe must be a .npz archive, got another kind of file\.$"):
         read_probe(tmp_path / PROBE_FILE)
+
+
+@pytest.mark.parametrize(("offset", "message"), [(8, "is encrypted"), (10, "compression method is not supported")])
+def test_a_damaged_archive_is_refused(tmp_path, offset, message):
+    path = tmp_path / PROBE_FILE
+    write_probe(path, {"input.input_ids": _IDS})
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + offset] ^= 1  # the directory's flags, and its method
+    path.write_bytes(raw)
+    with pytest.raises(BundleError, match=f"^The probe must be a .npz archive of plain arrays, got: .*{message}"):
+        read_probe(path)

@@ -168,6 +168,30 @@ def test_open_names_the_file_when_it_is_no_tokenizer(tmp_path, raw):
         TextTokenizer.open(path, model_info())
 
 
+def lose_unknown_token(file):
+    file["added_tokens"] = []
+    del file["model"]["vocab"]["[UNK]"]
+
+
+def lose_token_of_the_template(file):
+    del file["post_processor"]["special_tokens"]["[SEP]"]
+
+
+def lose_token_of_the_pair_s_template(file):
+    file["post_processor"]["pair"][0]["SpecialToken"]["id"] = "[XXX]"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("damage", [lose_unknown_token, lose_token_of_the_template, lose_token_of_the_pair_s_template])
+def test_open_names_the_file_when_it_reads_but_would_not_encode(tmp_path, damage):
+    file = json.loads(make_tokenizer().to_str())
+    damage(file)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(file))
+    with pytest.raises(BundleError, match=r"tokenizer.json must be a file that tokenizers [\d.]+ can read, got"):
+        TextTokenizer.open(path, model_info())
+
+
 def test_window_is_immutable(tokenizer):
     [window] = tokenizer.windows("who", "the book")
     assert replace(window, first=2).first == 2
