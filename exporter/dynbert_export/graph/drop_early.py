@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
-from dynbert_export.graph.editing import clean, constant_array, only_consumer, producer_of
+from dynbert_export.graph.editing import Builder, clean, constant_array, only_consumer, producer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import onnx_ir as ir
 
 __all__ = ["drop_early"]
 
@@ -45,7 +45,10 @@ def _move(graph: ir.Graph, cut: ir.Node) -> None:
     if residual_add is None or found is None:
         return
     index, product = found
-    graph.insert_before(product, [_cut_like(cut, product, 0), _cut_like(cut, residual_add, index)])
+    for reader, place in ((product, 0), (residual_add, index)):
+        build = Builder(graph, f"{reader.name}/cut")
+        reader.replace_input_with(place, build.like(cut, reader.inputs[place], cut.inputs[1]))
+        graph.insert_before(product, build.nodes)
     cut.outputs[0].replace_all_uses_with(norm.outputs[0])
 
 
@@ -63,13 +66,3 @@ def _projections(residual_add: ir.Node) -> Iterator[tuple[int, ir.Node]]:
             weight = None if product is None else constant_array(product.inputs[1])
             if product is not None and weight is not None and weight.shape[0] == weight.shape[1]:
                 yield 1 - place, product
-
-
-def _cut_like(cut: ir.Node, reader: ir.Node, index: int) -> ir.Node:
-    """Return a cut of what ``reader`` reads at ``index``, and let it read the cut."""
-    node = ir.node(
-        "GatherElements", [reader.inputs[index], cut.inputs[1]], attributes=cut.attributes, name=f"{reader.name}/cut"
-    )
-    node.outputs[0].name = f"{node.name}_output"
-    reader.replace_input_with(index, node.outputs[0])
-    return node

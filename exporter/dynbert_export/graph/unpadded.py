@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert.inputs import ATTENTION_MASK
-from dynbert_export.graph.editing import add_initializer, constant_array, producer_of, replace_value
+from dynbert_export.graph.editing import Builder, constant_array, producer_of, replace_value
 
 __all__ = ["skip_empty_mask"]
 
@@ -83,34 +83,30 @@ def _find_origin(mask: ir.Value) -> ir.Node | None:
 
 def _ask(graph: ir.Graph, origin: ir.Node) -> ir.Value:
     """Add the question whether a mask is nothing but zeros, and return the answer."""
-    zero = add_initializer(graph, f"{_SCOPE}/zero", np.array(0, dtype=np.float32))
-    size = ir.node("Abs", [origin.outputs[0]], name=f"{_SCOPE}/size")
-    largest = ir.node("ReduceMax", [size.outputs[0]], attributes={"keepdims": 0}, name=f"{_SCOPE}/largest")
-    is_empty = ir.node("Equal", [largest.outputs[0], zero], name=f"{_SCOPE}/is_empty")
-    nodes = [size, largest, is_empty]
-    for node in nodes:
-        node.outputs[0].name = f"{node.name}_output"
-    graph.insert_after(origin, nodes)
-    return is_empty.outputs[0]
+    build = Builder(graph, _SCOPE)
+    largest = build.add("ReduceMax", build.add("Abs", origin.outputs[0]), keepdims=0)
+    is_empty = build.add("Equal", largest, build.constant("zero", np.float32(0)))
+    graph.insert_after(origin, build.nodes)
+    return is_empty
 
 
 def _branch(graph: ir.Graph, softmax: ir.Node, scores: ir.Value, mask: ir.Value, is_empty: ir.Value) -> None:
+    """Put a choice of two softmaxes, of the scores alone and of the masked ones, in the place of one."""
     name = f"{softmax.name}/{_SCOPE}"
-    unmasked = ir.node("Softmax", [scores], attributes=softmax.attributes, name=f"{name}/unmasked")
-    add = ir.node("Add", [scores, mask], name=f"{name}/add")
-    masked = ir.node("Softmax", [add.outputs[0]], attributes=softmax.attributes, name=f"{name}/masked")
-    for node in (unmasked, add, masked):
-        node.outputs[0].name = f"{node.name}_output"
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-    branches = {
-        "then_branch": ir.Graph([], [unmasked.outputs[0]], nodes=[unmasked], name=f"{name}/then"),
-        "else_branch": ir.Graph([], [masked.outputs[0]], nodes=[add, masked], name=f"{name}/else"),
-    }
-    chosen = ir.node("If", [is_empty], attributes=branches, name=name)
-    chosen.outputs[0].name = f"{name}_output"
-    graph.insert_before(softmax, chosen)
-    replace_value(softmax.outputs[0], chosen.outputs[0])
+    choice, unmasked, masked = Builder(graph, name), Builder(graph, f"{name}/then"), Builder(graph, f"{name}/else")
+    unmasked.like(softmax, scores)
+    masked.like(softmax, masked.add("Add", scores, mask))
+    chosen = choice.add("If", is_empty, then_branch=_as_graph(unmasked), else_branch=_as_graph(masked))
+    graph.insert_before(softmax, choice.nodes)
+    replace_value(softmax.outputs[0], chosen)
     masking = producer_of(softmax.inputs[0], "Add")
     graph.remove(softmax, safe=True)
     if masking is not None:
         graph.remove(masking, safe=True)
+
+
+def _as_graph(build: Builder) -> ir.Graph:
+    """Return the branch of these nodes, which gives what the last one makes."""
+    for node in build.nodes:
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    return ir.Graph([], [build.nodes[-1].outputs[0]], nodes=build.nodes, name=build.scope)
