@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROADCAST",
+    "LAYOUT",
     "Builder",
     "add_initializer",
     "clean",
@@ -27,6 +28,8 @@ __all__ = [
 
 BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
 """Operators between the kept tokens of a layer and the index of a GatherElements."""
+LAYOUT = ("Reshape", "Transpose")
+"""Operators that put the same numbers elsewhere."""
 _COMPARED_NUMBERS = 2**16
 """Constants with more stand in a graph once; hashing weights again in every step took half of the time of freezing."""
 

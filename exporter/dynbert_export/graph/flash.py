@@ -16,35 +16,23 @@ their own form: this is for fp32 graphs, and for INT8 graphs whose scores stay f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert_export.graph.attention import Scores, match_scores, match_value
-from dynbert_export.graph.editing import Builder, clean, only_consumer, producer_of
+from dynbert_export.graph.attention import match_attention
+from dynbert_export.graph.editing import Builder, clean
 from dynbert_export.graph.names import MICROSOFT_DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from dynbert_export.graph.attention import Attention
+
 __all__ = ["use_flash_attention"]
 
 _TOKENS_FIRST = (0, 3, 1, 2)
 """From ``[batch, 1, 1, tokens]`` to ``[batch, tokens, 1, 1]``."""
-
-
-@dataclass(frozen=True)
-class _Attention:
-    """One layer's attention in its traced form."""
-
-    scores: Scores
-    value: ir.Value
-    """``[batch, tokens, heads * size]``."""
-    mask: ir.Value
-    """Additive, ``[batch, 1, 1, tokens]``."""
-    context: ir.Node
-    """The last node; gives ``[batch, tokens, heads * size]``."""
 
 
 def use_flash_attention(model: ir.Model) -> ir.Model:
@@ -58,7 +46,8 @@ def use_flash_attention(model: ir.Model) -> ir.Model:
     """
     fused = model.clone()
     graph = fused.graph
-    found = [match for node in graph if (match := _match(node)) is not None]
+    matches = [match for node in graph if (match := match_attention(node)) is not None]
+    found = [attention for attention in matches if _is_scaled_as_usual(attention)]
     if not found:
         return fused
     fused.opset_imports[MICROSOFT_DOMAIN] = 1
@@ -68,27 +57,12 @@ def use_flash_attention(model: ir.Model) -> ir.Model:
     return fused
 
 
-def _match(softmax: ir.Node) -> _Attention | None:
-    """Return the attention around a softmax; None for other nodes and forms, and where its probabilities are read."""
-    mask_add = producer_of(softmax.inputs[0], "Add") if softmax.op_type == "Softmax" else None
-    mixed = only_consumer(softmax.outputs[0], "MatMul") if mask_add is not None else None
-    by_token = None if mixed is None else only_consumer(mixed.outputs[0], "Transpose")
-    context = None if by_token is None else only_consumer(by_token.outputs[0], "Reshape")
-    if mask_add is None or mixed is None or context is None:
-        return None
-    place = next((i for i, value in enumerate(mask_add.inputs) if producer_of(value, "Div") is not None), None)
-    scale = None if place is None else producer_of(mask_add.inputs[place], "Div")
-    scores = None if scale is None else match_scores(producer_of(scale.inputs[0], "MatMul"))
-    mask = None if place is None else mask_add.inputs[1 - place]
-    value = match_value(mixed.inputs[1])
-    if scores is None or mask is None or value is None:
-        return None
-    if not math.isclose(scores.divisor, math.sqrt(scores.query.size), rel_tol=1e-5):
-        return None  # the operator is told to scale so
-    return _Attention(scores, value.projection, mask, context)
+def _is_scaled_as_usual(attention: Attention) -> bool:
+    """Return whether the divisor of the scores is what the operator's scale will be."""
+    return math.isclose(attention.scores.divisor, math.sqrt(attention.scores.query.size), rel_tol=1e-5)
 
 
-def _fuse(graph: ir.Graph, attention: _Attention) -> None:
+def _fuse(graph: ir.Graph, attention: Attention) -> None:
     """Put the operator where the context was made."""
     context, query, key = attention.context, attention.scores.query, attention.scores.key
     heads, size, by_head = query.heads, query.size, query.split.outputs[0]
@@ -105,7 +79,7 @@ def _fuse(graph: ir.Graph, attention: _Attention) -> None:
         "MultiHeadAttention",
         wide_query,
         wide_key,
-        attention.value,
+        attention.value.projection,
         domain=MICROSOFT_DOMAIN,
         num_heads=heads,
         scale=1.0 / math.sqrt(size),

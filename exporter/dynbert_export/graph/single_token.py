@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dynbert_export.graph.attention import match_dense, match_mixture
 from dynbert_export.graph.editing import (
     BROADCAST,
+    LAYOUT,
     Builder,
     clean,
     constant_array,
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["keep_single_token"]
-
-_LAYOUT = ("Reshape", "Transpose")
 
 
 def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
@@ -86,10 +86,8 @@ def _find_cuts(graph: ir.Graph, layer: int) -> tuple[ir.Node, ir.Node] | None:
 
 def _find_query(context_cut: ir.Node) -> ir.Node | None:
     """Return the query projection of the attention whose context is cut; None where its form is another."""
-    value_product = producer_of(trace_back(context_cut.inputs[0], *_LAYOUT), "MatMul")
-    softmax = None if value_product is None else producer_of(value_product.inputs[0], "Softmax")
-    scores = None if softmax is None else producer_of(trace_back(softmax.inputs[0], "Add", "Div"), "MatMul")
-    bias_add = None if scores is None else producer_of(trace_back(scores.inputs[0], *_LAYOUT), "Add")
-    if bias_add is None:
-        return None
-    return next((node for value in bias_add.inputs if (node := producer_of(value, "MatMul"))), None)
+    mixture = match_mixture(trace_back(context_cut.inputs[0], *LAYOUT))
+    masked = None if mixture is None else mixture.softmax.inputs[0]
+    scores = producer_of(trace_back(masked, "Add", "Div"), "MatMul")  # relative positions too: they are added second
+    query = None if scores is None else match_dense(trace_back(scores.inputs[0], *LAYOUT))
+    return None if query is None else query.product
