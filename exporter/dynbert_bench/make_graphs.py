@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from dynbert.cpu import int8_target
@@ -13,6 +14,8 @@ from dynbert.manifest import Target
 from dynbert_bench.arrays import write_arrays
 from dynbert_bench.layout import BUNDLE, GRAPH_FILE, INPUTS_FILE
 from dynbert_export.api import export
+from dynbert_export.graph.int8_operator import Int8Product
+from dynbert_export.graph.names import MICROSOFT_DOMAIN
 from dynbert_export.options.vocabularies import TargetOption
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def make_product(folder: Path, settings: Mapping[str, Any], sources: Mapping[str
         helper.make_tensor_value_info(f"row_{index}", TensorProto.FLOAT, None) for index in range(settings["count"])
     ]
     graph = helper.make_graph(nodes, "products", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / GRAPH_FILE)
     write_arrays(folder / INPUTS_FILE, [feed])
 
@@ -96,8 +99,16 @@ def make_product(folder: Path, settings: Mapping[str, Any], sources: Mapping[str
 def _product_nodes(index: int, right: str, *, is_int8: bool) -> list[onnx.NodeProto]:
     result = f"result_{index}"
     if is_int8:
-        operands = ["left", right, "left_scale", "right_scale", "left_zero_point"]
-        product = helper.make_node("MatMulIntegerToFloat", operands, [result], domain="com.microsoft")
+        node = Int8Product(
+            name=f"product_{index}",
+            activation=ir.Value(name="left"),
+            weight=ir.Value(name=right),
+            activation_scale=ir.Value(name="left_scale"),
+            weight_scale=ir.Value(name="right_scale"),
+            activation_zero_point=ir.Value(name="left_zero_point"),
+        ).build()
+        node.outputs[0].name = result
+        product = ir.to_proto(node)
     else:
         product = helper.make_node("MatMul", ["left", right], [result])
     return [product, helper.make_node("Gather", [result, "first"], [f"row_{index}"], axis=0)]

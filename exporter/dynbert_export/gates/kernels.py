@@ -14,7 +14,7 @@ import onnx_ir as ir
 from dynbert.manifest import Target
 from dynbert.session import open_session
 from dynbert_export.errors import GateError
-from dynbert_export.graph.editing import constant_array, producer_of, trace_back
+from dynbert_export.graph.editing import LAYOUT, constant_array, producer_of, trace_back
 from dynbert_export.graph.int8_operator import DynamicInt8Product, Int8Product
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ __all__ = ["check_int8_kernels"]
 
 _U8_WEIGHTS = frozenset({Target.AVX2, Target.ARM64})
 """Targets whose kernels for u8 weights are INT8 all the same; VNNI of AVX-512 and AMX have none."""
+_PASSED = (*LAYOUT, "Identity")
 _FLOAT_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
-_LAYOUT = ("Transpose", "Reshape", "Identity")
 
 
 def check_int8_kernels(path: Path, *, expected: int, target: Target = Target.VNNI) -> int:
@@ -80,7 +80,7 @@ def _integer_type(value: ir.Value | None) -> ir.DataType | None:
         return None
     if value.dtype is not None:
         return value.dtype
-    quantizer = producer_of(trace_back(value, *_LAYOUT, "Clip"), "QuantizeLinear")
+    quantizer = producer_of(trace_back(value, *_PASSED, "Clip"), "QuantizeLinear")
     if quantizer is None:
         return None
     return _integer_type(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else ir.DataType.UINT8
@@ -92,5 +92,5 @@ def _is_matrix(value: ir.Value | None) -> bool:
 
 
 def _is_dequantized(value: ir.Value | None) -> bool:
-    node = producer_of(trace_back(value, *_LAYOUT), "DequantizeLinear")
+    node = producer_of(trace_back(value, *_PASSED), "DequantizeLinear")
     return node is not None and constant_array(node.inputs[0]) is not None

@@ -25,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert_export.errors import GateError
-from dynbert_export.graph.editing import constant_array, producer_of, trace_back
+from dynbert_export.graph.editing import LAYOUT, constant_array, producer_of, trace_back
 from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _weights(model: ir.Model) -> Iterator[tuple[str, NDArray[np.generic] | None]
 
 def _clipped(value: ir.Value) -> NDArray[np.generic] | None:
     """Return a column with each end of what a value is clipped to twice, the worst pairs; None where it is not."""
-    clip = producer_of(trace_back(value, "Reshape", "Transpose"), "Clip")
+    clip = producer_of(trace_back(value, *LAYOUT), "Clip")
     ends = [] if clip is None else [constant_array(end) for end in clip.inputs[1:3]]
     arrays = [end.reshape(1) for end in ends if end is not None]
     return np.concatenate([*arrays, *arrays])[:, np.newaxis] if len(arrays) == 2 else None

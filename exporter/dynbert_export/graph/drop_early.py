@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
-from dynbert_export.graph.editing import clean, constant_array, only_consumer, producer_of
+from dynbert_export.graph.attention import match_dense
+from dynbert_export.graph.editing import Builder, clean, only_consumer, producer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import onnx_ir as ir
 
 __all__ = ["drop_early"]
 
@@ -44,32 +45,22 @@ def _move(graph: ir.Graph, cut: ir.Node) -> None:
     found = None if residual_add is None else next(_projections(residual_add), None)
     if residual_add is None or found is None:
         return
-    index, product = found
-    graph.insert_before(product, [_cut_like(cut, product, 0), _cut_like(cut, residual_add, index)])
+    product, residual_index = found
+    for reader, place in ((product, 0), (residual_add, residual_index)):
+        build = Builder(graph, f"{reader.name}/cut")
+        reader.replace_input_with(place, build.like(cut, reader.inputs[place], cut.inputs[1]))
+        graph.insert_before(product, build.nodes)
     cut.outputs[0].replace_all_uses_with(norm.outputs[0])
 
 
-def _projections(residual_add: ir.Node) -> Iterator[tuple[int, ir.Node]]:
-    """Yield the residual's place among the inputs, and the projection ``MatMul -> Add(bias)`` at the other one.
+def _projections(residual_add: ir.Node) -> Iterator[tuple[ir.Node, int]]:
+    """Yield the product of a projection that one input is, and the residual's place: the other one.
 
     Only a square projection: the cut's index is as wide as the states.
     """
     for place, value in enumerate(residual_add.inputs):
-        bias_add = producer_of(value, "Add")
-        if bias_add is None or value is None or only_consumer(value, "Add") is not residual_add:
+        dense = match_dense(value)
+        if dense is None or only_consumer(dense.bias_add.outputs[0], "Add") is not residual_add:
             continue
-        for summand in bias_add.inputs:
-            product = producer_of(summand, "MatMul")
-            weight = None if product is None else constant_array(product.inputs[1])
-            if product is not None and weight is not None and weight.shape[0] == weight.shape[1]:
-                yield 1 - place, product
-
-
-def _cut_like(cut: ir.Node, reader: ir.Node, index: int) -> ir.Node:
-    """Return a cut of what ``reader`` reads at ``index``, and let it read the cut."""
-    node = ir.node(
-        "GatherElements", [reader.inputs[index], cut.inputs[1]], attributes=cut.attributes, name=f"{reader.name}/cut"
-    )
-    node.outputs[0].name = f"{node.name}_output"
-    reader.replace_input_with(index, node.outputs[0])
-    return node
+        if dense.weight.shape[0] == dense.weight.shape[1]:
+            yield dense.product, 1 - place

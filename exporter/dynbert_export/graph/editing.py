@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BROADCAST",
+    "LAYOUT",
+    "Builder",
     "add_initializer",
     "clean",
     "constant_array",
@@ -26,6 +28,8 @@ __all__ = [
 
 BROADCAST = ("Unsqueeze", "Expand", "Identity", "Reshape", "Cast")
 """Operators between the kept tokens of a layer and the index of a GatherElements."""
+LAYOUT = ("Reshape", "Transpose")
+"""Operators that put the same numbers elsewhere."""
 _COMPARED_NUMBERS = 2**16
 """Constants with more stand in a graph once; hashing weights again in every step took half of the time of freezing."""
 
@@ -129,6 +133,77 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
     value = ir.Value(name=free, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value
+
+
+class Builder:
+    """Makes the new nodes of one place in a graph, and names them after it: ``SCOPE/OPERATOR``."""
+
+    def __init__(self, graph: ir.Graph, scope: str) -> None:
+        self.graph = graph
+        self.scope = scope
+        self.nodes: list[ir.Node] = []
+        """In the order in which they were made; in no graph until they are inserted."""
+
+    def add(
+        self, op_type: str, *inputs: ir.Value | None, name: str | None = None, domain: str = "", **attributes: Any
+    ) -> ir.Value:
+        """Make a node with one output.
+
+        Args:
+            op_type: Its operator.
+            *inputs: What it reads; None for an absent optional input.
+            name: Its name; None for the scope's and the operator's, with a number where that was given before.
+            domain: Of the operator.
+            **attributes: Its attributes.
+
+        Returns:
+            Its output.
+        """
+        if name is None:
+            before = sum(node.op_type == op_type for node in self.nodes)
+            name = f"{self.scope}/{op_type}" + (f"_{before}" if before else "")
+        node = ir.node(op_type, inputs, domain=domain, attributes=attributes, name=name)
+        node.outputs[0].name = f"{name}_output"
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def like(self, node: ir.Node, *inputs: ir.Value | None) -> ir.Value:
+        """Make a node that does to its inputs what another one does to its own.
+
+        Args:
+            node: Whose operator and attributes to take.
+            *inputs: What to read.
+
+        Returns:
+            Its output.
+        """
+        attributes: dict[str, Any] = dict(node.attributes)
+        return self.add(node.op_type, *inputs, domain=node.domain, **attributes)
+
+    def first(self, value: ir.Value | None, *, axis: int) -> ir.Value:
+        """Make the cut that keeps the first of an axis.
+
+        Args:
+            value: What to cut.
+            axis: Whose size becomes 1.
+
+        Returns:
+            The node's output.
+        """
+        bounds = (("start", 0), ("end", 1), ("axis", axis))
+        return self.add("Slice", value, *(self.constant(name, np.array([x], np.int64)) for name, x in bounds))
+
+    def constant(self, name: str, array: NDArray[np.generic] | np.generic) -> ir.Value:
+        """Register a constant of the graph.
+
+        Args:
+            name: What stands behind the scope in its name.
+            array: Its value.
+
+        Returns:
+            The new value.
+        """
+        return add_initializer(self.graph, f"{self.scope}/{name}", np.asarray(array))
 
 
 def replace_value(value: ir.Value, replacement: ir.Value) -> None:

@@ -16,34 +16,23 @@ their own form: this is for fp32 graphs, and for INT8 graphs whose scores stay f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
-from dynbert_export.graph.attention import Scores, match_scores, match_value
-from dynbert_export.graph.editing import add_initializer, clean, only_consumer, producer_of
+from dynbert_export.graph.attention import match_attention
+from dynbert_export.graph.editing import Builder, clean
 from dynbert_export.graph.names import MICROSOFT_DOMAIN
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from dynbert_export.graph.attention import Attention
 
 __all__ = ["use_flash_attention"]
 
 _TOKENS_FIRST = (0, 3, 1, 2)
 """From ``[batch, 1, 1, tokens]`` to ``[batch, tokens, 1, 1]``."""
-_SCOPE = "flash"
-
-
-@dataclass(frozen=True)
-class _Attention:
-    """One layer's attention in its traced form."""
-
-    scores: Scores
-    value: ir.Value
-    """``[batch, tokens, heads * size]``."""
-    mask: ir.Value
-    """Additive, ``[batch, 1, 1, tokens]``."""
-    context: ir.Node
-    """The last node; gives ``[batch, tokens, heads * size]``."""
 
 
 def use_flash_attention(model: ir.Model) -> ir.Model:
@@ -57,7 +46,8 @@ def use_flash_attention(model: ir.Model) -> ir.Model:
     """
     fused = model.clone()
     graph = fused.graph
-    found = [match for node in graph if (match := _match(node)) is not None]
+    matches = [match for node in graph if (match := match_attention(node)) is not None]
+    found = [attention for attention in matches if _is_scaled_as_usual(attention)]
     if not found:
         return fused
     fused.opset_imports[MICROSOFT_DOMAIN] = 1
@@ -67,57 +57,32 @@ def use_flash_attention(model: ir.Model) -> ir.Model:
     return fused
 
 
-def _match(softmax: ir.Node) -> _Attention | None:
-    """Return the attention around a softmax; None for other nodes and forms, and where its probabilities are read."""
-    mask_add = producer_of(softmax.inputs[0], "Add") if softmax.op_type == "Softmax" else None
-    mixed = only_consumer(softmax.outputs[0], "MatMul") if mask_add is not None else None
-    by_token = None if mixed is None else only_consumer(mixed.outputs[0], "Transpose")
-    context = None if by_token is None else only_consumer(by_token.outputs[0], "Reshape")
-    if mask_add is None or mixed is None or context is None:
-        return None
-    place = next((i for i, value in enumerate(mask_add.inputs) if producer_of(value, "Div") is not None), None)
-    scale = None if place is None else producer_of(mask_add.inputs[place], "Div")
-    scores = None if scale is None else match_scores(producer_of(scale.inputs[0], "MatMul"))
-    mask = None if place is None else mask_add.inputs[1 - place]
-    value = match_value(mixed.inputs[1])
-    if scores is None or mask is None or value is None:
-        return None
-    if not math.isclose(scores.divisor, math.sqrt(scores.query.size), rel_tol=1e-5):
-        return None  # the operator is told to scale so
-    return _Attention(scores, value.projection, mask, context)
+def _is_scaled_as_usual(attention: Attention) -> bool:
+    """Return whether the divisor of the scores is what the operator's scale will be."""
+    return math.isclose(attention.scores.divisor, math.sqrt(attention.scores.query.size), rel_tol=1e-5)
 
 
-def _fuse(graph: ir.Graph, attention: _Attention) -> None:
+def _fuse(graph: ir.Graph, attention: Attention) -> None:
     """Put the operator where the context was made."""
     context, query, key = attention.context, attention.scores.query, attention.scores.key
     heads, size, by_head = query.heads, query.size, query.split.outputs[0]
-    name = f"{context.name}/flash"
-
-    def add(op_type: str, *inputs: ir.Value, domain: str = "", **attributes: Any) -> ir.Value:
-        node = ir.node(op_type, inputs, domain=domain, attributes=attributes, name=f"{name}/{op_type}_{len(nodes)}")
-        node.outputs[0].name = f"{node.name}_output"
-        nodes.append(node)
-        return node.outputs[0]
-
-    nodes: list[ir.Node] = []
-    per_head = add_initializer(graph, f"{_SCOPE}/per_head", np.array([1, 1, heads, 1], dtype=np.int64))
-    wide = add_initializer(graph, f"{_SCOPE}/wide", np.array([0, 0, heads * (size + 1)], dtype=np.int64))
-    zero = add_initializer(graph, f"{_SCOPE}/zero", np.array(0, dtype=np.float32))
-    one = add_initializer(graph, f"{_SCOPE}/one", np.array(1, dtype=np.float32))
-    bounds = [
-        add_initializer(graph, f"{_SCOPE}/{name}", np.array([number], dtype=np.int64))
-        for name, number in (("start", 0), ("end", 1), ("axis", 3))
-    ]
-    masks = add("Expand", add("Transpose", attention.mask, perm=_TOKENS_FIRST), per_head)  # [batch, tokens, heads, 1]
-    ones = add("Add", add("Mul", add("Slice", by_head, *bounds), zero), one)
-    result = add(
+    build = Builder(graph, f"{context.name}/flash")
+    per_head = build.constant("per_head", np.array([1, 1, heads, 1], dtype=np.int64))
+    wide = build.constant("wide", np.array([0, 0, heads * (size + 1)], dtype=np.int64))
+    zero, one = build.constant("zero", np.float32(0)), build.constant("one", np.float32(1))
+    by_token = build.add("Transpose", attention.mask, perm=_TOKENS_FIRST)  # [batch, tokens, 1, 1]
+    masks = build.add("Expand", by_token, per_head)  # [batch, tokens, heads, 1]
+    ones = build.add("Add", build.add("Mul", build.first(by_head, axis=3), zero), one)
+    wide_query = build.add("Reshape", build.add("Concat", by_head, ones, axis=3), wide)
+    wide_key = build.add("Reshape", build.add("Concat", key.split.outputs[0], masks, axis=3), wide)
+    result = build.add(
         "MultiHeadAttention",
-        add("Reshape", add("Concat", by_head, ones, axis=3), wide),
-        add("Reshape", add("Concat", key.split.outputs[0], masks, axis=3), wide),
-        attention.value,
+        wide_query,
+        wide_key,
+        attention.value.projection,
         domain=MICROSOFT_DOMAIN,
         num_heads=heads,
         scale=1.0 / math.sqrt(size),
     )
-    graph.insert_before(context, nodes)
+    graph.insert_before(context, build.nodes)
     context.outputs[0].replace_all_uses_with(result)

@@ -21,7 +21,15 @@ import onnx_ir as ir
 from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import FRACTION_SCALE, LengthConfig
 from dynbert_export.errors import ExportError
-from dynbert_export.graph.editing import BROADCAST, add_initializer, clean, producer_of, replace_value, trace_back
+from dynbert_export.graph.editing import (
+    BROADCAST,
+    Builder,
+    add_initializer,
+    clean,
+    producer_of,
+    replace_value,
+    trace_back,
+)
 from dynbert_export.graph.names import is_kept_positions, kept_positions_name
 
 if TYPE_CHECKING:
@@ -235,24 +243,15 @@ def _freeze_lengths(graph: ir.Graph, lengths: LengthConfig | None, spec: GraphSp
 def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cls_token: bool) -> ir.Value:
     """Add ``dynbert.lengths.resolve_fraction`` for every layer at once, in the same integers."""
     millionths = np.array([round(float(x) * FRACTION_SCALE) for x in lengths.lengths], dtype=np.int64)
-    fractions = add_initializer(graph, f"{LENGTH_CONFIG}/millionths", millionths)
-    scale = add_initializer(graph, f"{LENGTH_CONFIG}/scale", np.array([FRACTION_SCALE], dtype=np.int64))
-    round_up = add_initializer(graph, f"{LENGTH_CONFIG}/round_up", np.array([FRACTION_SCALE - 1], dtype=np.int64))
-    fewest = add_initializer(
-        graph, f"{LENGTH_CONFIG}/fewest", np.array([2 if always_keep_cls_token else 1], dtype=np.int64)
-    )
-    nodes: list[ir.Node] = []
-
-    def add(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        node = ir.node(op_type, inputs, attributes=attributes, name=f"{LENGTH_CONFIG}/{op_type}_{len(nodes)}")
-        node.outputs[0].name = f"{node.name}_output"
-        nodes.append(node)
-        return node.outputs[0]
-
-    tokens = add("Shape", graph.inputs[0], start=-1)
-    count = add("Div", add("Add", add("Mul", fractions, tokens), round_up), scale)
-    resolved = add("Max", count, add("Min", fewest, tokens))
-    graph.insert_before(graph[0], nodes)
+    build = Builder(graph, LENGTH_CONFIG)
+    fractions = build.constant("millionths", millionths)
+    scale = build.constant("scale", np.array([FRACTION_SCALE], dtype=np.int64))
+    round_up = build.constant("round_up", np.array([FRACTION_SCALE - 1], dtype=np.int64))
+    fewest = build.constant("fewest", np.array([2 if always_keep_cls_token else 1], dtype=np.int64))
+    tokens = build.add("Shape", graph.inputs[0], start=-1)
+    count = build.add("Div", build.add("Add", build.add("Mul", fractions, tokens), round_up), scale)
+    resolved = build.add("Max", count, build.add("Min", fewest, tokens))
+    graph.insert_before(graph[0], build.nodes)
     return resolved
 
 

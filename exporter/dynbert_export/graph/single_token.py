@@ -7,12 +7,13 @@ token only; its keys and values for all. No profile drops anything in that layer
 
 from __future__ import annotations
 
-import numpy as np
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
+from dynbert_export.graph.attention import match_dense, match_mixture
 from dynbert_export.graph.editing import (
     BROADCAST,
-    add_initializer,
+    LAYOUT,
+    Builder,
     clean,
     constant_array,
     only_consumer,
@@ -21,10 +22,10 @@ from dynbert_export.graph.editing import (
 )
 from dynbert_export.graph.names import kept_positions_name
 
-__all__ = ["keep_single_token"]
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
-_SCOPE = "single_token"
-_LAYOUT = ("Reshape", "Transpose")
+__all__ = ["keep_single_token"]
 
 
 def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
@@ -51,7 +52,9 @@ def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
         return trimmed
     context_cut, residual_cut = cuts
     pooled.replace_input_with(0, last.inputs[2])
-    first = _slice_first(graph, query.inputs[0])
+    build = Builder(graph, "single_token")
+    first = build.first(query.inputs[0], axis=1)  # [batch, 1, hidden]
+    graph.insert_before(query, build.nodes)
     query.replace_input_with(0, first)
     context_cut.outputs[0].replace_all_uses_with(context)
     residual_cut.outputs[0].replace_all_uses_with(first)
@@ -83,22 +86,8 @@ def _find_cuts(graph: ir.Graph, layer: int) -> tuple[ir.Node, ir.Node] | None:
 
 def _find_query(context_cut: ir.Node) -> ir.Node | None:
     """Return the query projection of the attention whose context is cut; None where its form is another."""
-    value_product = producer_of(trace_back(context_cut.inputs[0], *_LAYOUT), "MatMul")
-    softmax = None if value_product is None else producer_of(value_product.inputs[0], "Softmax")
-    scores = None if softmax is None else producer_of(trace_back(softmax.inputs[0], "Add", "Div"), "MatMul")
-    bias_add = None if scores is None else producer_of(trace_back(scores.inputs[0], *_LAYOUT), "Add")
-    if bias_add is None:
-        return None
-    return next((node for value in bias_add.inputs if (node := producer_of(value, "MatMul"))), None)
-
-
-def _slice_first(graph: ir.Graph, states: ir.Value | None) -> ir.Value:
-    """Add a cut of the first token: ``[batch, tokens, hidden]`` to ``[batch, 1, hidden]``."""
-    bounds = [
-        add_initializer(graph, f"{_SCOPE}/{name}", np.array([number], dtype=np.int64))
-        for name, number in (("start", 0), ("end", 1), ("axis", 1))
-    ]
-    node = ir.node("Slice", [states, *bounds], name=_SCOPE)
-    node.outputs[0].name = f"{_SCOPE}_output"
-    graph.append(node)
-    return node.outputs[0]
+    mixture = match_mixture(trace_back(context_cut.inputs[0], *LAYOUT))
+    masked = None if mixture is None else mixture.softmax.inputs[0]
+    scores = producer_of(trace_back(masked, "Add", "Div"), "MatMul")  # relative positions too: they are added second
+    query = None if scores is None else match_dense(trace_back(scores.inputs[0], *LAYOUT))
+    return None if query is None else query.product

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
-from dynbert_export.graph.editing import clean, constant_array
+from dynbert_export.graph.editing import Builder, clean, constant_array
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
 __all__ = ["share_tied_weights"]
@@ -41,9 +41,9 @@ def share_tied_weights(model: ir.Model) -> ir.Model:
         table = None if matrix is None else next((value for value in tables if _is_transposed(value, matrix)), None)
         if table is None:
             continue
-        transpose = ir.node("Transpose", [table], attributes={"perm": [1, 0]}, name=f"{node.name}/tied_weight")
-        shared.graph.insert_before(node, transpose)
-        node.replace_input_with(1, transpose.outputs[0])
+        build = Builder(shared.graph, f"{node.name}/tied_weight")
+        node.replace_input_with(1, build.add("Transpose", table, perm=[1, 0]))
+        shared.graph.insert_before(node, build.nodes)
     clean(shared)
     return shared
 

@@ -7,15 +7,14 @@ last bit. What selects stays as it was traced: the mask and the positions are ga
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
-from dynbert_export.graph.editing import add_initializer, clean, producer_of, replace_value
+from dynbert_export.graph.editing import Builder, clean, producer_of, replace_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import onnx_ir as ir
 
 __all__ = ["move_whole_rows"]
 
@@ -36,36 +35,28 @@ def move_whole_rows(model: ir.Model) -> ir.Model:
             continue
         spread = producer_of(node.inputs[1], "Expand")
         if spread is not None and producer_of(spread.inputs[0], "Unsqueeze") is not None:
-            replace_value(node.outputs[0], _MOVES[node.op_type](graph, node, spread.inputs[0]))
+            build = Builder(graph, node.name or node.op_type)
+            moved = _MOVES[node.op_type](build, node, spread.inputs[0])
+            graph.insert_before(node, build.nodes)
+            replace_value(node.outputs[0], moved)
     clean(by_rows)
     return by_rows
 
 
-def _gather(graph: ir.Graph, node: ir.Node, positions: ir.Value | None) -> ir.Value:
+def _gather(build: Builder, node: ir.Node, positions: ir.Value | None) -> ir.Value:
     """Add the gathering of rows; ``positions`` is int64 ``[batch, rows, 1]``."""
-    return _add(graph, node, "GatherND", [node.inputs[0], positions], batch_dims=1)
+    return build.add("GatherND", node.inputs[0], positions, batch_dims=1)
 
 
-def _scatter(graph: ir.Graph, node: ir.Node, positions: ir.Value | None) -> ir.Value:
+def _scatter(build: Builder, node: ir.Node, positions: ir.Value | None) -> ir.Value:
     """Add the scatter of rows; ScatterND knows no batches, so each row gets ``(batch, token)``."""
-    zero = add_initializer(graph, "rows/zero", np.array(0, dtype=np.int64))
-    one = add_initializer(graph, "rows/one", np.array(1, dtype=np.int64))
-    last_axes = add_initializer(graph, "rows/last_axes", np.array([1, 2], dtype=np.int64))
-    shape = _add(graph, node, "Shape", [positions])
-    numbers = _add(graph, node, "Range", [zero, _add(graph, node, "Gather", [shape, zero], axis=0), one])
-    batch = _add(graph, node, "Expand", [_add(graph, node, "Unsqueeze", [numbers, last_axes]), shape])
-    rows = _add(graph, node, "Concat", [batch, positions], axis=2)
-    return _add(graph, node, "ScatterND", [node.inputs[0], rows, node.inputs[2]])
-
-
-def _add(
-    graph: ir.Graph, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any
-) -> ir.Value:
-    """Add a node named after the one that it is for, and return its output; ``clean`` puts it in its place."""
-    added = ir.node(op_type, inputs, attributes=attributes, name=f"{node.name}/{op_type}")
-    added.outputs[0].name = f"{added.name}_output"
-    graph.append(added)
-    return added.outputs[0]
+    zero, one = build.constant("zero", np.int64(0)), build.constant("one", np.int64(1))
+    last_axes = build.constant("last_axes", np.array([1, 2], dtype=np.int64))
+    shape = build.add("Shape", positions)
+    numbers = build.add("Range", zero, build.add("Gather", shape, zero, axis=0), one)
+    batch = build.add("Expand", build.add("Unsqueeze", numbers, last_axes), shape)
+    rows = build.add("Concat", batch, positions, axis=2)
+    return build.add("ScatterND", node.inputs[0], rows, node.inputs[2])
 
 
 _MOVES = {"GatherElements": _gather, "ScatterElements": _scatter}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from dynbert_export.graph.editing import add_initializer, clean, constant_array, replace_value
+from dynbert_export.graph.editing import Builder, add_initializer, clean, constant_array, replace_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,13 +108,9 @@ def _rewrite(graph: ir.Graph, table: ir.Value, array: NDArray[np.float32], reade
     scales_value = add_initializer(graph, f"{table.name}/scales", scales)
     for reader in readers:
         ids, looked_up = reader.inputs[1], reader.outputs[0]
-        name = reader.name or looked_up.name
-        rows = ir.node("Gather", [numbers_value, ids], name=f"{name}/int8")
-        row_scales = ir.node("Gather", [scales_value, ids], name=f"{name}/scales")
-        cast = ir.node("Cast", [rows.outputs[0]], attributes={"to": ir.DataType.FLOAT}, name=f"{name}/cast")
-        product = ir.node("Mul", [cast.outputs[0], row_scales.outputs[0]], name=f"{name}/scaled")
-        nodes = [rows, row_scales, cast, product]
-        for node in nodes:
-            node.outputs[0].name = f"{node.name}_output"
-        graph.insert_after(reader, nodes)
-        replace_value(looked_up, product.outputs[0])
+        build = Builder(graph, f"{reader.name or looked_up.name}/int8")
+        rows = build.add("Gather", numbers_value, ids)
+        row_scales = build.add("Gather", scales_value, ids)
+        product = build.add("Mul", build.add("Cast", rows, to=ir.DataType.FLOAT), row_scales)
+        graph.insert_after(reader, build.nodes)
+        replace_value(looked_up, product)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dynbert_export.evaluation.trial import opened
-from dynbert_export.graph.editing import add_initializer, clean, replace_value
+from dynbert_export.graph.editing import Builder, add_initializer, clean, replace_value
 from dynbert_export.graph.int8_operator import Int8Product, int8_products
 from dynbert_export.int8.choose import full_length_feeds, measure_error
 from dynbert_export.int8.neural_compressor import quantizable_nodes
@@ -107,15 +107,15 @@ def _int8_products(
 
 def _multiply_in_fp32(graph: ir.Graph, node: ir.Node, product: Int8Product, tensor: ir.TensorProtocol) -> ir.Value:
     """Put MatMul, and Add where there is a bias, beside an INT8 operator; return their result."""
-    weight = add_initializer(graph, f"{product.name}/weight", tensor.numpy())
-    nodes = [ir.node("MatMul", [product.float_activation, weight], name=product.name)]
+    build = Builder(graph, product.name)
+    weight = build.constant("weight", tensor.numpy())
+    result = build.add("MatMul", product.float_activation, weight, name=product.name)
     if product.bias is not None:
-        nodes.append(ir.node("Add", [nodes[0].outputs[0], product.bias], name=f"{product.name}/bias"))
-    for each in nodes:
-        value, result = each.outputs[0], node.outputs[0]
-        value.name, value.shape, value.type = f"{each.name}_fp32", result.shape, result.type
-    graph.insert_before(node, nodes)
-    return nodes[-1].outputs[0]
+        result = build.add("Add", result, product.bias)
+    for value in (each.outputs[0] for each in build.nodes):
+        value.shape, value.type = node.outputs[0].shape, node.outputs[0].type
+    graph.insert_before(node, build.nodes)
+    return result
 
 
 def module_name(product: str) -> str:

@@ -17,15 +17,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import onnx_ir as ir
 
 from dynbert_export.graph.attention import match_scores
-from dynbert_export.graph.editing import add_initializer, clean, replace_value
+from dynbert_export.graph.editing import Builder, clean, replace_value
 from dynbert_export.graph.int8_operator import Int8Product
 from dynbert_export.graph.names import MICROSOFT_DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import onnx_ir as ir
 
     from dynbert_export.graph.attention import Scores, Side
     from dynbert_export.int8.ranges import Range
@@ -81,38 +82,27 @@ def quantize_scores(model: ir.Model, ranges: Mapping[str, tuple[Range, Range]]) 
 def _replace(graph: ir.Graph, scores: Scores, queries: Range, keys: Range) -> None:
     """Put the INT8 operator where the scaled scores were made."""
     name = scores.product.name or "scores"
-    query_scale, zero_point = queries.scale_and_zero_point()
+    query_scale, query_zero_point = queries.scale_and_zero_point()
     key_scale = np.float32(max(-keys.low, keys.high, 0.0) / _LARGEST_KEY) or np.float32(1.0)  # all zeros: any will do
-
-    def constant(part: str, number: np.generic) -> ir.Value:
-        return add_initializer(graph, f"{name}/{part}", np.array(number))
-
-    query_constants = constant("query_scale", query_scale), constant("query_zero_point", zero_point)
-    key_constants = constant("key_scale", key_scale), constant("key_zero_point", np.int8(0))
-    smallest, largest = constant("smallest_key", np.int8(-_LARGEST_KEY)), constant("largest_key", np.int8(_LARGEST_KEY))
-    quantized_query = ir.node("QuantizeLinear", [scores.query.projection, *query_constants], name=f"{name}/query")
-    quantized_key = ir.node("QuantizeLinear", [scores.key.projection, *key_constants], name=f"{name}/key")
-    clipped_key = ir.node("Clip", [quantized_key.outputs[0], smallest, largest], name=f"{name}/clipped_key")
-    query = _lay_out(scores.query, quantized_query.outputs[0], f"{name}/query")
-    key = _lay_out(scores.key, clipped_key.outputs[0], f"{name}/key")
-    scale = constant("scale", np.float32(query_scale / scores.divisor))
+    query, key = Builder(graph, f"{name}/query"), Builder(graph, f"{name}/key")
+    of_query = query.constant("scale", query_scale), query.constant("zero_point", query_zero_point)
+    of_key = key.constant("scale", key_scale), key.constant("zero_point", np.int8(0))
+    ends = key.constant("smallest", np.int8(-_LARGEST_KEY)), key.constant("largest", np.int8(_LARGEST_KEY))
+    quantized_query = query.add("QuantizeLinear", scores.query.projection, *of_query)
+    quantized_key = key.add("Clip", key.add("QuantizeLinear", scores.key.projection, *of_key), *ends)
     product = Int8Product(
         name=name,
-        activation=query[-1].outputs[0],
-        weight=key[-1].outputs[0],
-        activation_scale=scale,
-        weight_scale=key_constants[0],
-        activation_zero_point=query_constants[1],
+        activation=_lay_out(query, scores.query, quantized_query),
+        weight=_lay_out(key, scores.key, quantized_key),
+        activation_scale=query.constant("scaled_scale", np.float32(query_scale / scores.divisor)),
+        weight_scale=of_key[0],
+        activation_zero_point=of_query[1],
     ).build()
-    nodes = [quantized_query, quantized_key, clipped_key, *query, *key]
-    for node in nodes:
-        node.outputs[0].name = f"{node.name}_output"
-    graph.insert_before(scores.product, [*nodes, product])
+    graph.insert_before(scores.product, [*query.nodes, *key.nodes, product])
     replace_value(scores.scale.outputs[0], product.outputs[0])
 
 
-def _lay_out(side: Side, quantized: ir.Value, name: str) -> tuple[ir.Node, ir.Node]:
-    """Return the nodes that cut a quantised projection into heads, as the float one was."""
-    split = ir.node("Reshape", [quantized, side.split.inputs[1]], name=f"{name}/split")
-    permutation = side.transpose.attributes.get_ints("perm", ())
-    return split, ir.node("Transpose", [split.outputs[0]], attributes={"perm": permutation}, name=f"{name}/transpose")
+def _lay_out(build: Builder, side: Side, quantized: ir.Value) -> ir.Value:
+    """Make what cuts a quantised projection into heads, as the float one was; return the result."""
+    split = build.add("Reshape", quantized, side.split.inputs[1])
+    return build.like(side.transpose, split)

@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert_export.graph.editing import (
-    add_initializer,
-    clean,
-    constant_array,
-    producer_of,
-)
+from dynbert_export.graph.attention import match_dense, match_mixture
+from dynbert_export.graph.editing import LAYOUT, Builder, clean, constant_array, producer_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["fold_smoothing"]
-
-_LAYOUT = ("Reshape", "Transpose", "GatherElements")
 
 
 def fold_smoothing(model: ir.Model) -> ir.Model:
@@ -53,23 +47,15 @@ def _fold_into_value_projection(graph: ir.Graph, mul: ir.Node) -> None:
     context = mul.inputs[0]
     if scale is None or context is None:
         return
-    product = producer_of(_trace_back_alone(context), "MatMul")
-    if product is None or producer_of(product.inputs[0], "Softmax") is None:
+    mixture = match_mixture(_trace_back_alone(context))
+    value = None if mixture is None else match_dense(_trace_back_alone(mixture.product.inputs[1]))
+    if value is None or not _is_read_once(value.product.outputs[0]) or scale.size != value.weight.shape[1]:
         return
-    bias_add = producer_of(_trace_back_alone(product.inputs[1]), "Add")
-    if bias_add is None:
-        return
-    projection = next((node for value in bias_add.inputs if (node := producer_of(value, "MatMul"))), None)
-    bias_index = next((i for i, value in enumerate(bias_add.inputs) if constant_array(value) is not None), None)
-    if projection is None or bias_index is None or not _is_read_once(projection.outputs[0]):
-        return
-    weight, bias = constant_array(projection.inputs[1]), constant_array(bias_add.inputs[bias_index])
-    if weight is None or bias is None or scale.size != weight.shape[1]:
-        return
-    columns = scale.reshape(-1)
-    name = mul.name or "mul"
-    projection.replace_input_with(1, add_initializer(graph, f"{name}/folded_weight", np.multiply(weight, columns)))
-    bias_add.replace_input_with(bias_index, add_initializer(graph, f"{name}/folded_bias", np.multiply(bias, columns)))
+    columns, build = scale.reshape(-1), Builder(graph, mul.name or "mul")
+    folded_weight = build.constant("folded_weight", np.multiply(value.weight, columns))
+    folded_bias = build.constant("folded_bias", np.multiply(value.bias, columns))
+    value.product.replace_input_with(1, folded_weight)
+    value.bias_add.replace_input_with(value.bias_index, folded_bias)
     mul.outputs[0].replace_all_uses_with(context)
     graph.remove(mul, safe=True)
 
@@ -77,7 +63,7 @@ def _fold_into_value_projection(graph: ir.Graph, mul: ir.Node) -> None:
 def _trace_back_alone(value: ir.Value | None) -> ir.Value | None:
     """Return where a value comes from, looking through its layout; None where another node reads a value on the way."""
     while value is not None and _is_read_once(value):
-        node = producer_of(value, *_LAYOUT)
+        node = producer_of(value, *LAYOUT, "GatherElements")
         if node is None:
             return value
         value = node.inputs[0]

@@ -108,6 +108,45 @@ def test_add_initializer_makes_a_value_that_runs(chain):
     np.testing.assert_array_equal(outputs["z"], -_X * _W[::-1])
 
 
+def test_builder_makes_what_runs(chain):
+    build = editing.Builder(chain.graph, "new")
+    y = _value(chain, "y")
+    shifted = build.add("Add", _value(chain, "wide"), build.constant("shift", np.float32(3)))
+    result = build.like(y.producer(), shifted)
+    chain.graph.insert_before(y.producer(), build.nodes)
+    editing.replace_value(y, result)
+    [outputs] = run_graph_in_memory(chain, {"x": _X})
+    np.testing.assert_array_equal(outputs["y"], ((_X * _W).reshape(4, 3) + 3).T)
+
+
+def test_builder_names_nodes_after_scope_and_operator(chain):
+    build = editing.Builder(chain.graph, "new")
+    x = _value(chain, "x")
+    outputs = [build.add("Neg", x), build.add("Neg", x), build.add("Abs", x), build.add("Neg", x, name="/own")]
+    assert [node.name for node in build.nodes] == ["new/Neg", "new/Neg_1", "new/Abs", "/own"]
+    assert [value.name for value in outputs] == ["new/Neg_output", "new/Neg_1_output", "new/Abs_output", "/own_output"]
+    assert build.constant("number", np.int64(1)).name == "new/number"
+    assert build.constant("number", np.int64(2)).name == "new/number_1"
+
+
+def test_builder_keeps_the_first_of_an_axis(chain):
+    build = editing.Builder(chain.graph, "new")
+    first = build.first(_value(chain, "x"), axis=1)
+    chain.graph.insert_before(chain.graph[0], build.nodes)
+    first.name, first.type = "first", ir.TensorType(ir.DataType.FLOAT)
+    chain.graph.outputs.append(first)
+    [outputs] = run_graph_in_memory(chain, {"x": _X})
+    np.testing.assert_array_equal(outputs["first"], _X[:, :1])
+
+
+def test_builder_takes_operators_of_other_domains_and_absent_inputs(chain):
+    build = editing.Builder(chain.graph, "new")
+    build.add("Gelu", _value(chain, "x"), domain="com.microsoft")
+    build.like(build.nodes[0], None)
+    assert [node.domain for node in build.nodes] == ["com.microsoft"] * 2
+    assert [list(node.inputs) for node in build.nodes] == [[_value(chain, "x")], [None]]
+
+
 def test_replace_value_keeps_the_output_name_when_the_value_is_an_output(chain):
     y = _value(chain, "y")
     editing.replace_value(y, _value(chain, "x"))
