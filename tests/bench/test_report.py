@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.report import times_table, write_markdown
-from dynbert_bench.results import Trial, Verdict, read_results, write_results
+from dynbert_bench.results import Trial, Verdict, read_results
 from dynbert_bench.run import _note_shares
 from dynbert_bench.targets import TARGETS
-from dynbert_export.errors import ExportError
 from tests.bench.results_helper import TC, make_results, make_row
+
+_GOLDEN = Path(__file__).parents[1] / "golden" / "benchmark"
 
 
 def _rows(ours=10.0):
@@ -71,16 +74,9 @@ def test_a_smoke_run_gives_no_verdict():
     assert {target.verdict for target in targets} == {Verdict.SMOKE_RUN, Verdict.NOT_MEASURED}
 
 
-def test_results_survive_their_file(tmp_path):
-    results = make_results(_rows(), notes=("mind this",), left_out=("torch",))
-    write_results(tmp_path / "results.json", results)
-    assert read_results(tmp_path / "results.json") == results
-
-
-def test_results_of_another_schema_are_refused(tmp_path):
-    (tmp_path / "results.json").write_text('{"schema_version": 1, "surprise": true}', encoding="utf-8")
-    with pytest.raises(ExportError, match="must hold results of schema 1"):
-        read_results(tmp_path / "results.json")
+def test_report_of_recorded_results_is_the_recorded_one_to_the_last_byte():
+    text = write_markdown(read_results(_GOLDEN / "results.json"))
+    assert text == (_GOLDEN / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_says_everything():
