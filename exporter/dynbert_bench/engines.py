@@ -1,7 +1,7 @@
-"""Opens a candidate's artifact in the way that its makers advise for one text at a time on one thread.
+"""Opens a competitor's artifact in the way that its makers advise for one text at a time on one thread.
 
-Each engine's package is imported where it is opened: a process loads its own candidate's and no other, so that its
-memory is the candidate's.
+Each engine's package is imported where it is opened: a process loads its own competitor's and no other, so that its
+memory is the competitor's.
 """
 
 from __future__ import annotations

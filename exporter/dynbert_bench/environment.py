@@ -1,4 +1,4 @@
-"""Where a run takes place, and the one core that candidates are bound to."""
+"""Where a run takes place, and the one core that competitors are bound to."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def kept_off(core: int | None) -> Iterator[None]:
     """Keep this process off a core, where it has another.
 
     Args:
-        core: The core that candidates are measured on; None for nothing to do.
+        core: The core that competitors are measured on; None for nothing to do.
 
     Yields:
         Nothing.
@@ -73,7 +73,7 @@ def describe_environment(core: int | None, *, filesystem: Path = Path("/")) -> E
     """Describe this machine and what is installed.
 
     Args:
-        core: The core that candidates are measured on.
+        core: The core that competitors are measured on.
         filesystem: Where ``sys`` is; tests put another tree here.
 
     Returns:

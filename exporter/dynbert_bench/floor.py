@@ -6,7 +6,7 @@ the rate that onnxruntime reaches here on products of this model's shapes, the b
 (softmax, LayerNormalization, activation functions, moving data) counts as nothing, so no graph gets to the floor.
 
 A graph that drops tokens before the output projection does a little less than this, and dynbert's products of queries
-and keys are INT8 as well. The floor leaves both out of account, because it is the measure that the targets were set
+and keys are INT8 as well. The floor leaves both out of account, because it is the measure that the goals were set
 with; the report has the floor with INT8 scores beside it.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynbert_bench.store import Recipe
+from dynbert_bench.store import Blueprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +65,7 @@ class Product:
         return _COUNT * max(self.batch, 1) * self.rows * self.inner * self.columns
 
     @property
-    def recipe(self) -> Recipe:
+    def blueprint(self) -> Blueprint:
         """How its graph is made."""
         settings = {
             "precision": self.precision,
@@ -75,7 +75,7 @@ class Product:
             "columns": self.columns,
             "count": _COUNT,
         }
-        return Recipe("product", settings, packages=("onnx",))
+        return Blueprint("product", settings, packages=("onnx",))
 
     def __str__(self) -> str:
         batch = f"{self.batch} x " if self.batch else ""

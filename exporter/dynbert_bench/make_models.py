@@ -1,4 +1,4 @@
-"""Makes the checkpoint that all candidates share, the inputs they run, and PyTorch's answers to them.
+"""Makes the checkpoint that all competitors share, the inputs they run, and PyTorch's answers to them.
 
 Weights are random unless a checkpoint is given: time does not depend on them. Their sizes are chosen so that the scores
 of attention have a standard deviation near 1.5: a fresh BERT's attention is all but uniform, in which the ranking of

@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One column of the table: what every candidate runs."""
+    """One column of the table: what every competitor runs."""
 
     task: Task
     tokens: int
@@ -57,19 +57,19 @@ class Plan:
     """A whole run."""
 
     shape: Shape
-    """Of the model that all candidates but the base line run."""
+    """Of the model that all competitors but the base line run."""
     base_line: Shape
     cells: tuple[Cell, ...]
     fast: LengthConfig
     """Lengths of the profile ``fast``, and of the peers' graphs with lengths."""
     balanced: LengthConfig
     rounds: int
-    """Bursts of each candidate in each cell."""
+    """Bursts of each competitor in each cell."""
     burst_seconds: float
     trial_bursts: int
     """Bursts by which the best of a peer's settings is found."""
     is_quick: bool = False
-    """A smoke run: few candidates, and no verdict on targets."""
+    """A smoke run: few competitors, and no verdict on goals."""
 
     @property
     def max_length(self) -> int:

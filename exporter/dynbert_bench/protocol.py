@@ -26,7 +26,7 @@ class MakeSpec(Struct, frozen=True, kw_only=True):
 
 
 class MeasureSpec(Struct, frozen=True, kw_only=True):
-    """Load one candidate, then answer bursts."""
+    """Load one competitor, then answer bursts."""
 
     engine: str
     artifact: str
@@ -41,7 +41,7 @@ class MeasureSpec(Struct, frozen=True, kw_only=True):
 
 
 class Ready(Struct, frozen=True, kw_only=True):
-    """A candidate is loaded and has answered every feed once."""
+    """A competitor is loaded and has answered every feed once."""
 
     load_seconds: float
     pss_bytes: int | None

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from dynbert_bench.candidates import BASE_LINE
+from dynbert_bench.competitors import BASE_LINE
 from dynbert_bench.schedule import LEAST_COSINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynbert_bench.results import CellInfo, Results, Row, TargetResult, Trial
+    from dynbert_bench.results import CellInfo, GoalResult, Results, Row, Trial
 
-__all__ = ["targets_table", "times_table", "write_markdown"]
+__all__ = ["goals_table", "times_table", "write_markdown"]
 
 _MISSING = "-"
 
@@ -31,7 +31,7 @@ def write_markdown(results: Results) -> str:
     parts = ["# dynbert-bench", _introduction(results)]
     if results.is_quick:
         parts.append("**A smoke run of tiny models: it shows that everything works, its numbers say nothing.**")
-    parts += ["## Targets", targets_table(results.targets)]
+    parts += ["## Targets", goals_table(results.goals)]
     for task in dict.fromkeys(row.cell.task for row in results.rows):
         rows = [row for row in results.rows if row.cell.task == task]
         parts += [f"## {task}: median ms of one call", times_table(rows), _legend(results)]
@@ -43,30 +43,30 @@ def write_markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def targets_table(targets: Sequence[TargetResult]) -> str:
-    """Return the targets with what was measured.
+def goals_table(goals: Sequence[GoalResult]) -> str:
+    """Return the goals with what was measured.
 
     Args:
-        targets: Of a run.
+        goals: Of a run.
 
     Returns:
         A Markdown table.
     """
     body = [
         [
-            target.name,
-            target.rule,
-            _format(target.ratio, "{:.2f}x"),
-            _MISSING if target.lowest is None else f"{target.lowest:.2f} to {target.highest:.2f}",
-            f"**{target.verdict.value}**",
+            goal.name,
+            goal.rule,
+            _format(goal.ratio, "{:.2f}x"),
+            _MISSING if goal.lowest is None else f"{goal.lowest:.2f} to {goal.highest:.2f}",
+            f"**{goal.verdict.value}**",
         ]
-        for target in targets
+        for goal in goals
     ]
     return _table(["target", "rule", "measured", "single rounds", "verdict"], body)
 
 
 def times_table(rows: Sequence[Row]) -> str:
-    """Return a task's candidates by cells.
+    """Return a task's competitors by cells.
 
     Args:
         rows: Of one task.
@@ -81,8 +81,8 @@ def times_table(rows: Sequence[Row]) -> str:
     if base is None or base.median_ms is None:
         headers.remove(f"speed at {longest}")
     body = []
-    for name in dict.fromkeys(row.candidate for row in rows):
-        own = [row for row in rows if row.candidate == name]
+    for name in dict.fromkeys(row.competitor for row in rows):
+        own = [row for row in rows if row.competitor == name]
         at_longest = _find(own, name, longest)
         line = [own[0].label, *(_time(_find(own, name, cell)) for cell in cells)]
         if base is not None and base.median_ms is not None:
@@ -125,7 +125,7 @@ def _floor_section(results: Results) -> str:
     ours: dict[tuple[str, int], Row] = {}
     for row in results.rows:
         if row.is_ours and row.cell.batch == 1:  # the floors are those of one text; the first task is theirs
-            ours.setdefault((row.candidate.removeprefix("dynbert-"), row.cell.tokens), row)
+            ours.setdefault((row.competitor.removeprefix("dynbert-"), row.cell.tokens), row)
     floors = []
     for item in results.floors:
         found = ours.get((item.profile, item.tokens))
@@ -147,7 +147,7 @@ def _floor_section(results: Results) -> str:
 
 
 def _settings_section(results: Results) -> str:
-    """Say which settings won where, for all candidates that had a choice."""
+    """Say which settings won where, for all competitors that had a choice."""
     body = []
     for row in results.rows:
         if len(row.trials) > 1 or row.failure:
@@ -179,8 +179,8 @@ def _environment_section(results: Results) -> str:
     )
 
 
-def _find(rows: Sequence[Row], candidate: str, cell: CellInfo) -> Row | None:
-    return next((row for row in rows if row.candidate == candidate and row.cell == cell), None)
+def _find(rows: Sequence[Row], competitor: str, cell: CellInfo) -> Row | None:
+    return next((row for row in rows if row.competitor == competitor and row.cell == cell), None)
 
 
 def _time(row: Row | None) -> str:

@@ -1,4 +1,4 @@
-"""A whole run: prepare every artifact, measure cell by cell, judge the targets, write the files."""
+"""A whole run: prepare every artifact, measure cell by cell, judge the goals, write the files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL, Task
-from dynbert_bench.candidates import Candidate, Choices, Registry
+from dynbert_bench.competitors import Choices, Competitor, Registry
 from dynbert_bench.environment import MAX_LOAD, choose_core, describe_environment, kept_off
 from dynbert_bench.floor import Product, count_macs, floor_ms, list_products
+from dynbert_bench.goals import judge_goals
 from dynbert_bench.layout import INPUTS_FILE, OUTPUTS_FILE
 from dynbert_bench.options import BALANCED, FAST, FULL_PLAN, Cell, Group, Plan, Shape
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.protocol import MeasureSpec
 from dynbert_bench.report import write_markdown
 from dynbert_bench.results import (
-    SCHEMA_VERSION,
+    RESULTS_VERSION,
     CellInfo,
     FloorInfo,
     ModelShape,
@@ -29,9 +30,8 @@ from dynbert_bench.results import (
     Row,
     write_results,
 )
-from dynbert_bench.schedule import Contender, Entry, Outcome, Timing, measure_in_turns
+from dynbert_bench.schedule import Entrant, Outcome, PreparedSetup, Timing, measure_in_turns
 from dynbert_bench.store import PreparationError, Store
-from dynbert_bench.targets import judge_targets
 from dynbert_export.errors import MissingPackageError
 from dynbert_export.progress import Progress
 
@@ -102,14 +102,14 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
     prepared = {cell: work.prepare(cell) for cell in plan.cells}
     rows: list[Row] = []
     rates: dict[Product, ProductRate] = {}
-    for cell, contenders in prepared.items():
-        found, found_rates = work.measure(cell, contenders, progress)
+    for cell, entrants in prepared.items():
+        found, found_rates = work.measure(cell, entrants, progress)
         rows += found
         rates |= found_rates
     floors = _find_floors(plan, rates)
     notes += _tell(progress, _note_shares(rows))
     results = Results(
-        schema_version=SCHEMA_VERSION,
+        schema_version=RESULTS_VERSION,
         is_quick=plan.is_quick,
         model=_shape_info(plan.shape),
         base_line=_shape_info(plan.base_line),
@@ -120,7 +120,7 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
         rows=tuple(rows),
         products=tuple(rates.values()),
         floors=floors,
-        targets=judge_targets(rows, floors, is_quick=plan.is_quick),
+        goals=judge_goals(rows, floors, is_quick=plan.is_quick),
         left_out=tuple(sorted(group.value for group in request.without)),
         notes=tuple(notes),
     )
@@ -134,8 +134,8 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
 class _Prepared:
     """What takes turns in a cell."""
 
-    candidates: tuple[tuple[Candidate, Entry], ...]
-    products: tuple[tuple[Product, Entry], ...]
+    competitors: tuple[tuple[Competitor, Entrant], ...]
+    products: tuple[tuple[Product, Entrant], ...]
 
 
 @dataclass(frozen=True)
@@ -149,49 +149,49 @@ class _Work:
     core: int | None
 
     def prepare(self, cell: Cell) -> _Prepared:
-        """Make all artifacts of a cell; what fails becomes an entry that says why."""
-        candidates = tuple((item, self._entry(item, cell)) for item in self.registry.candidates(cell))
+        """Make all artifacts of a cell; what fails becomes an entrant that says why."""
+        competitors = tuple((item, self._entrant(item, cell)) for item in self.registry.competitors(cell))
         is_longest = cell == max(self.plan.cells, key=lambda each: (each.batch == 1, each.tokens))
         products = list_products(self.plan.shape, cell.tokens) if is_longest else ()
-        return _Prepared(candidates, tuple((item, self._product_entry(item)) for item in products))
+        return _Prepared(competitors, tuple((item, self._product_entrant(item)) for item in products))
 
     def measure(
         self, cell: Cell, prepared: _Prepared, progress: BenchmarkProgress
     ) -> tuple[list[Row], dict[Product, ProductRate]]:
         """Let everything of a cell take turns."""
-        entries = [entry for _, entry in (*prepared.candidates, *prepared.products)]
+        entrants = [entrant for _, entrant in (*prepared.competitors, *prepared.products)]
         timing = Timing(self.plan.rounds, self.plan.burst_seconds, self.plan.trial_bursts)
         with progress.stage(f"measure {cell}"), kept_off(self.core):
-            outcomes = measure_in_turns(entries, timing, self.folder, advance=progress.advance)
-        rows = [_make_row(item, cell, outcomes[entry.name]) for item, entry in prepared.candidates]
-        return rows, {item: _make_rate(item, outcomes[entry.name]) for item, entry in prepared.products}
+            outcomes = measure_in_turns(entrants, timing, self.folder, advance=progress.advance)
+        rows = [_make_row(item, cell, outcomes[entrant.name]) for item, entrant in prepared.competitors]
+        return rows, {item: _make_rate(item, outcomes[entrant.name]) for item, entrant in prepared.products}
 
-    def _entry(self, candidate: Candidate, cell: Cell) -> Entry:
-        name = f"{candidate.name}-{cell.task.value}-{cell.tokens}-{cell.batch}"
+    def _entrant(self, competitor: Competitor, cell: Cell) -> Entrant:
+        name = f"{competitor.name}-{cell.task.value}-{cell.tokens}-{cell.batch}"
         try:
             inputs = self.store.get(self.registry.inputs(cell)) / INPUTS_FILE
-            reference = self.store.get(self.registry.reference(candidate, cell)) / OUTPUTS_FILE
+            reference = self.store.get(self.registry.reference(competitor, cell)) / OUTPUTS_FILE
         except PreparationError as err:
-            return Entry(name, tuple(Contender(item.name, None, str(err)) for item in candidate.variants), None)
-        contenders = []
-        for index, variant in enumerate(candidate.variants):
+            return Entrant(name, tuple(PreparedSetup(item.name, None, str(err)) for item in competitor.setups), None)
+        setups = []
+        for index, setup in enumerate(competitor.setups):
             try:
-                artifact = self.store.get(variant.artifact)
+                artifact = self.store.get(setup.artifact)
             except PreparationError as err:
-                contenders.append(Contender(variant.name, None, str(err)))
+                setups.append(PreparedSetup(setup.name, None, str(err)))
                 continue
-            spec = self._spec(variant.engine, artifact, inputs, f"{name}-{index}", variant.options)
-            contenders.append(Contender(variant.name, spec))
-        return Entry(name, tuple(contenders), reference)
+            spec = self._spec(setup.engine, artifact, inputs, f"{name}-{index}", setup.options)
+            setups.append(PreparedSetup(setup.name, spec))
+        return Entrant(name, tuple(setups), reference)
 
-    def _product_entry(self, product: Product) -> Entry:
-        name = f"product-{product.recipe.key}"
+    def _product_entrant(self, product: Product) -> Entrant:
+        name = f"product-{product.blueprint.key}"
         try:
-            artifact = self.store.get(product.recipe)
+            artifact = self.store.get(product.blueprint)
         except PreparationError as err:
-            return Entry(name, (Contender(str(product), None, str(err)),), None)
+            return Entrant(name, (PreparedSetup(str(product), None, str(err)),), None)
         spec = self._spec("onnxruntime", artifact, artifact / INPUTS_FILE, f"{name}-0", {})
-        return Entry(name, (Contender(str(product), spec),), None)
+        return Entrant(name, (PreparedSetup(str(product), spec),), None)
 
     def _spec(self, engine: str, artifact: Path, inputs: Path, name: str, options: Mapping[str, object]) -> MeasureSpec:
         return MeasureSpec(
@@ -274,14 +274,14 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _make_row(candidate: Candidate, cell: Cell, outcome: Outcome) -> Row:
+def _make_row(competitor: Competitor, cell: Cell, outcome: Outcome) -> Row:
     medians = tuple(1e3 * statistics.median(burst.seconds) for burst in outcome.bursts)
     wall = sum(sum(burst.seconds) for burst in outcome.bursts)
     chosen = next((trial for trial in outcome.trials if trial.is_chosen), None)
     return Row(
-        candidate=candidate.name,
-        label=candidate.label,
-        is_ours=candidate.group is None,
+        competitor=competitor.name,
+        label=competitor.label,
+        is_ours=competitor.group is None,
         cell=CellInfo(task=cell.task.value, tokens=cell.tokens, batch=cell.batch),
         trials=outcome.trials,
         median_ms=statistics.median(medians) if medians else None,

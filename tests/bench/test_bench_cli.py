@@ -13,7 +13,7 @@ from dynbert.lengths import LengthConfig
 from dynbert_bench import cli, run
 from dynbert_bench.options import FULL_PLAN, QUICK_PLAN, Group
 from dynbert_bench.results import read_results
-from tests.bench.results_helper import make_results, make_row
+from tests.helpers.results import make_results, make_row
 
 _COMMAND = [sys.executable, "-c", "from dynbert_bench.cli import main; main()"]
 _PEERS = [group.value for group in Group]
@@ -114,7 +114,7 @@ def test_smoke_run_of_dynbert_alone(tmp_path):
     process = _start(tmp_path, *_PEERS)
     assert process.returncode == 0, process.stderr
     results = read_results(tmp_path / "results.json")
-    assert [row.candidate for row in results.rows] == [
+    assert [row.competitor for row in results.rows] == [
         *("dynbert-full", "dynbert-balanced", "dynbert-fast", "dynbert-anytime"),
     ]
     for row in results.rows:

@@ -8,7 +8,7 @@ import pytest
 
 from dynbert_bench.results import read_results, write_results
 from dynbert_export.errors import ExportError
-from tests.bench.results_helper import make_results, make_row
+from tests.helpers.results import make_results, make_row
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "benchmark" / "results.json"
 

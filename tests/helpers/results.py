@@ -1,9 +1,10 @@
-"""Recorded results: rows with times that a test chooses."""
+"""Results of ``dynbert-bench``: rows with times that a test chooses."""
 
 from __future__ import annotations
 
+from dynbert_bench.goals import judge_goals
 from dynbert_bench.results import (
-    SCHEMA_VERSION,
+    RESULTS_VERSION,
     CellInfo,
     Environment,
     FloorInfo,
@@ -13,17 +14,16 @@ from dynbert_bench.results import (
     Row,
     Trial,
 )
-from dynbert_bench.targets import judge_targets
 
 QA, TC = "question-answering", "text-classification"
 
 
-def make_row(candidate, tokens, ms, *, task=QA, batch=1, cosine=0.99, failure=None, rounds=None, trials=None):
+def make_row(competitor, tokens, ms, *, task=QA, batch=1, cosine=0.99, failure=None, rounds=None, trials=None):
     is_measured = failure is None
     return Row(
-        candidate=candidate,
-        label=f"label of {candidate}",
-        is_ours=candidate.startswith("dynbert"),
+        competitor=competitor,
+        label=f"label of {competitor}",
+        is_ours=competitor.startswith("dynbert"),
         cell=CellInfo(task=task, tokens=tokens, batch=batch),
         trials=trials or (Trial(settings="as it is", cosine=cosine, failure=failure, is_chosen=is_measured),),
         median_ms=ms if is_measured else None,
@@ -54,7 +54,7 @@ def make_results(rows, *, floor_ms=8.0, is_quick=False, notes=(), left_out=()):
     )
     shape = ModelShape(name="MiniLM", layers=6, hidden=384, heads=12, intermediate=1536, vocabulary=30522)
     return Results(
-        schema_version=SCHEMA_VERSION,
+        schema_version=RESULTS_VERSION,
         is_quick=is_quick,
         model=shape,
         base_line=ModelShape(name="BERT-base", layers=12, hidden=768, heads=12, intermediate=3072, vocabulary=30522),
@@ -79,7 +79,7 @@ def make_results(rows, *, floor_ms=8.0, is_quick=False, notes=(), left_out=()):
         rows=tuple(rows),
         products=(product,),
         floors=floors,
-        targets=judge_targets(rows, floors, is_quick=is_quick),
+        goals=judge_goals(rows, floors, is_quick=is_quick),
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
