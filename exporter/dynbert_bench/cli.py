@@ -20,7 +20,7 @@ from dynbert_export.errors import MissingPackageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dynbert_bench.run import Request
+    from dynbert_bench.request import Request
 
 __all__ = ["main"]
 
@@ -113,7 +113,7 @@ def _make_request(
     length_config: str | None,
     calibration: Path | None,
 ) -> Request:
-    from dynbert_bench.run import Request
+    from dynbert_bench.request import Request
 
     return Request(
         output=output,

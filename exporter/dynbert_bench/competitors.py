@@ -18,12 +18,14 @@ from dynbert_bench.store import Blueprint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BASE_LINE", "Competitor", "Choices", "Registry", "Setup"]
+__all__ = ["BASE_LINE", "Competitor", "Choices", "Registry", "Setup", "own_name"]
 
 BASE_LINE = "base-line"
 """Name of the competitor that speeds are relative to."""
 
 _SEED = 0
+_CALIBRATION_SAMPLES = 128
+"""Of every quantiser; what the exporter takes where it is told nothing."""
 _GATES_OF_RANDOM_WEIGHTS = {"int8_min_span_agreement": 0.0, "int8_min_label_agreement": 0.0}
 """Random weights hardly prefer one answer to another; the benchmark's own column says how alike the outputs are."""
 _ONNXRUNTIME = ("onnxruntime",)
@@ -61,11 +63,23 @@ class Competitor:
     label: str
     group: Group | None
     """None for dynbert's own."""
-    profile: str
-    """The lengths that it runs: ``full``, ``fast``, ``balanced``; ``anytime`` runs those of ``fast``."""
+    lengths: str
+    """The profile whose lengths it runs: ``full``, ``fast`` or ``balanced``."""
     setups: tuple[Setup, ...]
     checkpoint: Blueprint
     """Whose outputs it must give."""
+
+
+def own_name(profile: str) -> str:
+    """Return the name of the competitor that is dynbert's graph of a profile.
+
+    Args:
+        profile: Of the bundle, ``anytime`` included.
+
+    Returns:
+        The name.
+    """
+    return f"dynbert-{profile}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class Registry:
         return Blueprint("inputs", settings, {"checkpoint": self.checkpoint(cell.task)})
 
     def reference(self, competitor: Competitor, cell: Cell) -> Blueprint:
-        """Return the blueprint of the outputs that a competitor must give.
+        """Return the blueprint of the outputs that a competitor must give, and with it all of its checkpoint.
 
         Args:
             competitor: The competitor.
@@ -142,10 +156,10 @@ class Registry:
         Returns:
             The blueprint.
         """
-        lengths = self.plan.lengths_of(competitor.profile)
+        rows = (row for row in self.competitors(cell) if row.checkpoint == competitor.checkpoint)
+        lengths = {profile: self._lengths_text(profile) for profile in dict.fromkeys(row.lengths for row in rows)}
         sources = {"checkpoint": competitor.checkpoint, "inputs": self.inputs(cell)}
-        settings = {"lengths": None if lengths is None else str(lengths)}
-        return Blueprint("reference", settings, sources, ("torch", "transformers"))
+        return Blueprint("reference", {"lengths": lengths}, sources, ("torch", "transformers"))
 
     def _question_rows(self, cell: Cell) -> tuple[Competitor, ...]:
         profiles = (FULL, FAST)
@@ -177,10 +191,9 @@ class Registry:
 
     def _torch(self, task: Task, profile: str) -> Competitor:
         checkpoint = self.checkpoint(task)
-        lengths = self.plan.lengths_of(profile)
-        options = {"length_config": None if lengths is None else str(lengths)}
+        lengths = self._lengths_text(profile)
         name = "transformers, SDPA, inference mode" if lengths is None else "dynbert's PyTorch model, inference mode"
-        setups = (Setup(name, "torch", checkpoint, options),)
+        setups = (Setup(name, "torch", checkpoint, {"length_config": lengths}),)
         return Competitor(f"torch-{profile}", f"torch eager fp32, {profile}", Group.TORCH, profile, setups, checkpoint)
 
     def _onnxruntime(self, task: Task, profile: str, graph: Blueprint) -> Competitor:
@@ -237,11 +250,13 @@ class Registry:
 
     def _dynbert(self, task: Task, profile: str) -> Competitor:
         checkpoint = self.checkpoint(task)
-        is_anytime = profile == ANYTIME
-        options = {"length_config": str(self.plan.fast)} if is_anytime else {"profile": profile}
+        label = f"dynbert INT8, {profile}"
+        lengths, options = profile, {"profile": profile}
+        if profile == ANYTIME:
+            label += f" with the lengths of {FAST}"
+            lengths, options = FAST, {"length_config": str(self.plan.fast)}
         setups = (Setup("dynbert.load(...).run", "dynbert", self._bundle(checkpoint), options),)
-        label = f"dynbert INT8, {profile}" + (f" with the lengths of {FAST}" if is_anytime else "")
-        return Competitor(f"dynbert-{profile}", label, None, profile, setups, checkpoint)
+        return Competitor(own_name(profile), label, None, lengths, setups, checkpoint)
 
     def _random_checkpoint(self, shape: Shape, task: Task) -> Blueprint:
         settings = {
@@ -266,7 +281,17 @@ class Registry:
         return Blueprint("bundle", settings, {"checkpoint": checkpoint}, _EXPORTER)
 
     def _calibration_settings(self) -> dict[str, Any]:
-        return {"calibration": self.choices.calibration, "max_length": self.plan.max_length}
+        """Return what decides the inputs that dynbert and the peers calibrate on."""
+        return {
+            "calibration": self.choices.calibration,
+            "samples": _CALIBRATION_SAMPLES,
+            "max_length": self.plan.max_length,
+            "seed": _SEED,
+        }
+
+    def _lengths_text(self, profile: str) -> str | None:
+        lengths = self.plan.lengths[profile]
+        return None if lengths is None else str(lengths)
 
     def _graph(self, task: Task, profile: str) -> Blueprint:
         """Return the graph that peers start from; at full length it owes nothing to dynbert."""

@@ -16,10 +16,7 @@ from dynbert_bench.store import code_digest, package_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_LOAD", "choose_core", "describe_environment", "kept_off"]
-
-MAX_LOAD = 0.5
-"""Load average above which a machine is not quiet."""
+__all__ = ["choose_core", "describe_environment", "kept_off"]
 
 _GOVERNOR = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 _FEATURES = ("avx2", "fma", "avx512", "avx_vnni", "amx", "neon", "asimd", "sve", "i8mm")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynbert.manifest import Task
-from dynbert_bench.competitors import BASE_LINE
+from dynbert.manifest import FULL, Task
+from dynbert_bench.competitors import BASE_LINE, own_name
 from dynbert_bench.options import FAST
 from dynbert_bench.results import GoalResult, Verdict
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GOALS", "Goal", "judge_goals"]
 
-_OURS = "dynbert-fast"
+_OURS = own_name(FAST)
 _QUESTION_TOKENS = 384
 _CLASSIFIER_TOKENS = 128
 
@@ -53,7 +53,7 @@ GOALS = (
     Goal(
         "full text classification against OpenVINO + NNCF",
         "openvino-full",
-        "dynbert-full",
+        own_name(FULL),
         1.0,
         task=Task.TEXT_CLASSIFICATION,
         tokens=_CLASSIFIER_TOKENS,
@@ -105,6 +105,6 @@ def _find_times(
     """Return a competitor's median and its rounds in the goal's cell; None where it was not measured."""
     for row in rows:
         place = (row.competitor, row.cell.task, row.cell.tokens, row.cell.batch)
-        if place == (competitor, goal.task.value, tokens, 1) and row.median_ms is not None:
+        if place == (competitor, goal.task, tokens, 1) and row.median_ms is not None:
             return row.median_ms, row.rounds_ms
     return None

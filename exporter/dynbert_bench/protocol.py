@@ -36,6 +36,8 @@ class MeasureSpec(Struct, frozen=True, kw_only=True):
     """A ``.npz`` of feeds, see ``arrays.py``."""
     outputs: str
     """Where to write the outputs for these feeds, in the same form."""
+    warm_up_seconds: float
+    """Of runs before it is ready."""
     core: int | None
     """The only core that the process may use; None where the system has no such thing."""
 

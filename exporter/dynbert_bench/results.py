@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct, field
 
+from dynbert_bench.options import Cell, Shape  # noqa: TC001  (msgspec reads the annotations at run time)
 from dynbert_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESULTS_VERSION",
-    "CellInfo",
     "Environment",
     "FloorInfo",
-    "ModelShape",
     "ProductRate",
     "Results",
     "Row",
@@ -53,28 +52,6 @@ class _Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base: immutable, strict about unknown keys."""
 
 
-class CellInfo(_Record, frozen=True, kw_only=True):
-    """What every competitor ran in one column of the table."""
-
-    task: str
-    tokens: int
-    batch: int
-
-    def __str__(self) -> str:
-        return f"{self.tokens}" + (f", batch {self.batch}" if self.batch != 1 else "")
-
-
-class ModelShape(_Record, frozen=True, kw_only=True):
-    """The shape of a BERT."""
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-
-
 class Trial(_Record, frozen=True, kw_only=True):
     """One of the settings that were tried for a competitor."""
 
@@ -93,7 +70,7 @@ class Row(_Record, frozen=True, kw_only=True):
     competitor: str = field(name="candidate")
     label: str
     is_ours: bool
-    cell: CellInfo
+    cell: Cell
     trials: tuple[Trial, ...]
     """The settings tried; one is chosen, unless it failed."""
     median_ms: float | None
@@ -112,6 +89,11 @@ class Row(_Record, frozen=True, kw_only=True):
     """Of the outputs with PyTorch's fp32 outputs on the same inputs, of the same lengths."""
     max_abs_difference: float | None
     failure: str | None
+
+    @property
+    def place(self) -> str:
+        """What messages call it: its label, task and size of input."""
+        return f"{self.label} ({self.cell.task}, {self.cell.size})"
 
 
 class ProductRate(_Record, frozen=True, kw_only=True):
@@ -181,9 +163,9 @@ class Results(_Record, frozen=True, kw_only=True):
 
     schema_version: int
     is_quick: bool
-    model: ModelShape
+    model: Shape
     """What all competitors but the base line ran."""
-    base_line: ModelShape
+    base_line: Shape
     lengths: dict[str, str]
     """Profile -> length config."""
     rounds: int
@@ -200,7 +182,7 @@ class Results(_Record, frozen=True, kw_only=True):
     @property
     def failures(self) -> tuple[str, ...]:
         """What could not be measured, and why."""
-        rows = [f"{row.label} ({row.cell.task}, {row.cell}): {row.failure}" for row in self.rows if row.failure]
+        rows = [f"{row.place}: {row.failure}" for row in self.rows if row.failure]
         return (*rows, *(f"{item.name}: {item.failure}" for item in self.products if item.failure))
 
 

@@ -20,9 +20,10 @@ from dynbert_bench.results import Trial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dynbert_bench.options import Timing
     from dynbert_bench.protocol import Burst, MeasureSpec
 
-__all__ = ["LEAST_COSINE", "PreparedSetup", "Entrant", "Outcome", "Timing", "measure_in_turns", "round_orders"]
+__all__ = ["LEAST_COSINE", "PreparedSetup", "Entrant", "Outcome", "measure_in_turns", "round_orders"]
 
 LEAST_COSINE = 0.95
 """Outputs less alike than this to PyTorch's are not taken for answers of the same model. Random weights are the hard
@@ -48,15 +49,6 @@ class Entrant:
     setups: tuple[PreparedSetup, ...]
     reference: Path | None
     """Outputs that it must give; None where there is nothing to compare."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How often and how long."""
-
-    rounds: int
-    burst_seconds: float
-    trial_bursts: int
 
 
 @dataclass(frozen=True)

@@ -68,4 +68,4 @@ def test_plans_can_run_their_lengths():
         for config in (plan.fast, plan.balanced):
             config.check_layers(plan.shape.layers)
             config.check_max_length(plan.max_length)
-        assert plan.rounds >= (2 if plan.is_quick else 7)
+        assert plan.timing.rounds >= (2 if plan.is_quick else 7)

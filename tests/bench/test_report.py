@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from dynbert_bench.goals import GOALS
+from dynbert_bench.notes import note_shares
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.report import times_table, write_markdown
 from dynbert_bench.results import Trial, Verdict, read_results
-from dynbert_bench.run import _note_shares
 from tests.helpers.results import TC, make_results, make_row
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "benchmark"
@@ -128,7 +128,7 @@ def test_plot_is_drawn(tmp_path):
 def test_contention_and_further_threads_are_noted():
     rows = [replace(make_row("a", 64, 1.0), cpu_share=share) for share in (1.0, 0.6, 0.9, 2.0)]
     rows = [replace(row, label=f"row {index}") for index, row in enumerate(rows)]
-    threads, contention = _note_shares(rows)
+    threads, contention = note_shares(rows)
     assert threads == "row 3 (question-answering, 64) used 2.00 s of CPU a second: that is more than one thread."
     assert "in 2 of 4 measurements; the worst off, row 1 (question-answering, 64), had it for 60% of" in contention
-    assert _note_shares(rows[:1]) == []
+    assert note_shares(rows[:1]) == []

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dynbert_bench.arrays import write_arrays
+from dynbert_bench.options import Timing
 from dynbert_bench.results import Trial
-from dynbert_bench.schedule import Entrant, PreparedSetup, Timing, _choose, measure_in_turns, round_orders
+from dynbert_bench.schedule import Entrant, PreparedSetup, _choose, measure_in_turns, round_orders
 
-_TIMING = Timing(rounds=3, burst_seconds=0.01, trial_bursts=1)
+_TIMING = Timing(rounds=3, burst_seconds=0.01, warm_up_seconds=0.01, trial_bursts=1)
 
 
 def test_every_round_has_everyone_once_in_an_order_of_its_own():
