@@ -50,11 +50,11 @@ def compare(wanted: Sequence[Arrays], got: Sequence[Arrays]) -> tuple[float, flo
 
     Args:
         wanted: Outputs of the reference for each feed.
-        got: Outputs of a candidate for the same feeds, under the same names.
+        got: Outputs of a competitor for the same feeds, under the same names.
 
     Returns:
         The cosine of all numbers as one vector, and their largest absolute difference. Both are NaN where the
-        candidate's outputs have other names or shapes, or are not finite.
+        competitor's outputs have other names or shapes, or are not finite.
     """
     is_same_form = len(wanted) == len(got) and all(
         first.keys() == second.keys() and all(first[name].shape == second[name].shape for name in first)

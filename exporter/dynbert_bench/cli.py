@@ -20,7 +20,7 @@ from dynbert_export.errors import MissingPackageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dynbert_bench.run import Request
+    from dynbert_bench.request import Request
 
 __all__ = ["main"]
 
@@ -89,7 +89,7 @@ def _run(**options: Any) -> tuple[str, ...]:
     """Run the benchmark, print the tables, and return what failed."""
     from rich.console import Console
 
-    from dynbert_bench.report import targets_table, times_table
+    from dynbert_bench.report import goals_table, times_table
     from dynbert_bench.run import REPORT_FILE, run_benchmark
 
     request = _make_request(**options)
@@ -99,7 +99,7 @@ def _run(**options: Any) -> tuple[str, ...]:
     for task in dict.fromkeys(row.cell.task for row in results.rows):
         click.echo(f"\n{task}, median ms\n")
         click.echo(times_table([row for row in results.rows if row.cell.task == task]))
-    click.echo(f"\n{targets_table(results.targets)}\n")
+    click.echo(f"\n{goals_table(results.goals)}\n")
     console.print(f"The whole report: {request.output / REPORT_FILE}", markup=False)
     return results.failures
 
@@ -113,7 +113,7 @@ def _make_request(
     length_config: str | None,
     calibration: Path | None,
 ) -> Request:
-    from dynbert_bench.run import Request
+    from dynbert_bench.request import Request
 
     return Request(
         output=output,

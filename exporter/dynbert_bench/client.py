@@ -33,7 +33,7 @@ class WorkerError(ExportError):
 
 
 class Worker:
-    """A process that has loaded one candidate. A context manager: the process ends with the block.
+    """A process that has loaded one competitor. A context manager: the process ends with the block.
 
     Args:
         spec: What it loads.

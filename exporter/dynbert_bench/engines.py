@@ -1,7 +1,7 @@
-"""Opens a candidate's artifact in the way that its makers advise for one text at a time on one thread.
+"""Opens a competitor's artifact in the way that its makers advise for one text at a time on one thread.
 
-Each engine's package is imported where it is opened: a process loads its own candidate's and no other, so that its
-memory is the candidate's.
+Each engine's package is imported where it is opened: a process loads its own competitor's and no other, so that its
+memory is the competitor's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import LengthConfig
 from dynbert_bench.arrays import Arrays
 from dynbert_bench.layout import BUNDLE, GRAPH_FILE, MODEL_FILE
@@ -32,7 +31,7 @@ def open_dynbert(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepare, R
 
     Args:
         artifact: Has the bundle.
-        options: ``profile`` or ``length_config`` (as text).
+        options: ``profile``, or ``length_config`` (as text).
 
     Returns:
         How to prepare a feed, run it, and read the result.
@@ -40,7 +39,7 @@ def open_dynbert(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepare, R
     import dynbert
 
     model = dynbert.load(artifact / BUNDLE, threads=1, precision="int8")
-    if options.get("length_config"):
+    if "length_config" in options:
         lengths = LengthConfig.parse(options["length_config"])
         return dict, lambda feed: model.run(feed, length_config=lengths), dict
     return dict, lambda feed: model.run(feed, profile=options["profile"]), dict
@@ -63,7 +62,7 @@ def open_onnxruntime(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepar
     settings.intra_op_num_threads = 1
     settings.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(artifact / GRAPH_FILE, settings, providers=["CPUExecutionProvider"])
-    taken = {value.name for value in session.get_inputs()} - {LENGTH_CONFIG}
+    taken = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     return (
         lambda feed: {name: array for name, array in feed.items() if name in taken},
@@ -73,32 +72,21 @@ def open_onnxruntime(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepar
 
 
 def open_torch(artifact: Path, options: Mapping[str, Any]) -> tuple[Prepare, Run, Collect]:
-    """Load a checkpoint into PyTorch: transformers' own model, or this package's where tokens are dropped.
+    """Load a checkpoint into PyTorch, see ``make_models.open_model``.
 
     Args:
         artifact: The checkpoint.
-        options: ``length_config`` (as text), or None.
+        options: ``length_config`` (as text, or None).
 
     Returns:
         As ``open_dynbert``.
     """
     import torch
 
-    from dynbert_bench.make_models import load_transformers_model, task_arrays
-    from dynbert_export.checkpoint.load import load_checkpoint, load_model
+    from dynbert_bench.make_models import open_model, task_arrays
 
     torch.set_num_threads(1)
-    arguments: dict[str, Any] = {"return_dict": True}
-    if options.get("length_config"):
-        model: Any = load_model(load_checkpoint(str(artifact)))
-        arguments["length_config"] = LengthConfig.parse(options["length_config"])
-    else:
-        model = load_transformers_model(artifact)
-
-    @torch.inference_mode()
-    def run(tensors: Any) -> Any:
-        return model(**tensors, **arguments)
-
+    run = open_model(artifact, options["length_config"])
     return lambda feed: {name: torch.from_numpy(array) for name, array in feed.items()}, run, task_arrays
 
 

@@ -1,4 +1,4 @@
-"""Where a run takes place, and the one core that candidates are bound to."""
+"""Where a run takes place, and the one core that competitors are bound to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from dynbert_bench.store import code_digest, package_version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_LOAD", "choose_core", "describe_environment", "kept_off"]
-
-MAX_LOAD = 0.5
-"""Load average above which a machine is not quiet."""
+__all__ = ["choose_core", "describe_environment", "kept_off"]
 
 _GOVERNOR = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 _FEATURES = ("avx2", "fma", "avx512", "avx_vnni", "amx", "neon", "asimd", "sve", "i8mm")
@@ -53,7 +50,7 @@ def kept_off(core: int | None) -> Iterator[None]:
     """Keep this process off a core, where it has another.
 
     Args:
-        core: The core that candidates are measured on; None for nothing to do.
+        core: The core that competitors are measured on; None for nothing to do.
 
     Yields:
         Nothing.
@@ -73,7 +70,7 @@ def describe_environment(core: int | None, *, filesystem: Path = Path("/")) -> E
     """Describe this machine and what is installed.
 
     Args:
-        core: The core that candidates are measured on.
+        core: The core that competitors are measured on.
         filesystem: Where ``sys`` is; tests put another tree here.
 
     Returns:

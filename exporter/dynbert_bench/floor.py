@@ -6,7 +6,7 @@ the rate that onnxruntime reaches here on products of this model's shapes, the b
 (softmax, LayerNormalization, activation functions, moving data) counts as nothing, so no graph gets to the floor.
 
 A graph that drops tokens before the output projection does a little less than this, and dynbert's products of queries
-and keys are INT8 as well. The floor leaves both out of account, because it is the measure that the targets were set
+and keys are INT8 as well. The floor leaves both out of account, because it is the measure that the goals were set
 with; the report has the floor with INT8 scores beside it.
 """
 
@@ -15,15 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynbert_bench.store import Recipe
+from dynbert_bench.results import FloorInfo
+from dynbert_bench.store import Blueprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from dynbert.lengths import LengthConfig
-    from dynbert_bench.options import Shape
+    from dynbert_bench.options import Plan, Shape
+    from dynbert_bench.results import ProductRate
 
-__all__ = ["Macs", "Product", "count_macs", "floor_ms", "list_products"]
+__all__ = ["Macs", "Product", "count_macs", "find_floors", "floor_ms", "list_products"]
 
 _COUNT = 8
 """Products of one run: enough that what a run costs beside them is nothing."""
@@ -65,7 +67,7 @@ class Product:
         return _COUNT * max(self.batch, 1) * self.rows * self.inner * self.columns
 
     @property
-    def recipe(self) -> Recipe:
+    def blueprint(self) -> Blueprint:
         """How its graph is made."""
         settings = {
             "precision": self.precision,
@@ -75,7 +77,7 @@ class Product:
             "columns": self.columns,
             "count": _COUNT,
         }
-        return Recipe("product", settings, packages=("onnx",))
+        return Blueprint("product", settings, packages=("onnx",))
 
     def __str__(self) -> str:
         batch = f"{self.batch} x " if self.batch else ""
@@ -128,6 +130,42 @@ def list_products(shape: Shape, tokens: int) -> tuple[Product, ...]:
     """
     width = shape.hidden // shape.heads
     return (*_weight_products(shape, tokens), *_attention_products(shape.heads, tokens, width))
+
+
+def find_floors(plan: Plan, rates: Collection[ProductRate]) -> tuple[FloorInfo, ...]:
+    """Return the floor of each profile at each length of input.
+
+    Args:
+        plan: The model, the lengths of its profiles, and the inputs.
+        rates: Of the products in ``list_products``.
+
+    Returns:
+        The floors by length and profile; none where no product of a precision could be measured.
+    """
+    int8_peak, fp32_peak = (_peak(rates, precision) for precision in ("int8", "fp32"))
+    if int8_peak is None or fp32_peak is None:
+        return ()
+    floors = []
+    for tokens in sorted({cell.tokens for cell in plan.cells}):
+        for profile, lengths in plan.lengths.items():
+            macs = count_macs(plan.shape, tokens, lengths)
+            floors.append(
+                FloorInfo(
+                    profile=profile,
+                    tokens=tokens,
+                    int8_macs=macs.int8,
+                    fp32_macs=macs.fp32,
+                    ms=floor_ms(macs, int8_peak, fp32_peak),
+                    int8_scores_ms=floor_ms(macs.with_int8_scores, int8_peak, fp32_peak),
+                )
+            )
+    return tuple(floors)
+
+
+def _peak(rates: Iterable[ProductRate], precision: str) -> float | None:
+    """Return the operations a second of the best product of a precision; None where none was measured."""
+    measured = [rate.gmacs_per_second for rate in rates if rate.precision == precision]
+    return max((1e9 * rate for rate in measured if rate is not None), default=None)
 
 
 def _weight_products(shape: Shape, tokens: int) -> Iterable[Product]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BUNDLE", "GRAPH_FILE", "INPUTS_FILE", "MODEL_FILE", "OUTPUTS_FILE"]
+__all__ = ["BUNDLE", "GRAPH_FILE", "INPUTS_FILE", "MODEL_FILE", "outputs_file"]
 
 BUNDLE = "bundle"
 """Folder of an exported bundle."""
@@ -11,4 +11,15 @@ GRAPH_FILE = "graph.onnx"
 MODEL_FILE = "model.xml"
 """OpenVINO's form; its weights lie beside it."""
 INPUTS_FILE = "inputs.npz"
-OUTPUTS_FILE = "outputs.npz"
+
+
+def outputs_file(profile: str) -> str:
+    """Return the name of the file with PyTorch's outputs for the lengths of a profile.
+
+    Args:
+        profile: One of those in the plan's ``lengths``.
+
+    Returns:
+        The name.
+    """
+    return f"outputs-{profile}.npz"

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["make_bundle", "make_product"]
+__all__ = ["OPSET", "make_bundle", "make_product"]
 
 _TARGETS = {Target.AVX2: TargetOption.AVX2, Target.ARM64: TargetOption.ARM64, None: TargetOption.AVX2}
-_OPSET = 17
+OPSET = 17
+"""Of every graph that is not exported by dynbert itself: its default too."""
 
 
 def make_bundle(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
@@ -33,8 +34,8 @@ def make_bundle(folder: Path, settings: Mapping[str, Any], sources: Mapping[str,
 
     Args:
         folder: Where.
-        settings: ``profiles`` (name -> length config as text), ``max_length``, ``calibration``, ``gates`` (None for the
-            exporter's own).
+        settings: ``profiles`` (name -> length config as text), ``max_length``, ``calibration``, ``samples`` and
+            ``seed`` of the calibration, ``gates`` (None for the exporter's own).
         sources: ``checkpoint``.
     """
     export(
@@ -45,6 +46,8 @@ def make_bundle(folder: Path, settings: Mapping[str, Any], sources: Mapping[str,
         target=_TARGETS.get(int8_target(), TargetOption.AUTO).value,
         max_length=settings["max_length"],
         calibration=settings["calibration"],
+        calibration_samples=settings["samples"],
+        seed=settings["seed"],
         gates=settings["gates"] or {},
     )
 
@@ -91,7 +94,7 @@ def make_product(folder: Path, settings: Mapping[str, Any], sources: Mapping[str
         helper.make_tensor_value_info(f"row_{index}", TensorProto.FLOAT, None) for index in range(settings["count"])
     ]
     graph = helper.make_graph(nodes, "products", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / GRAPH_FILE)
     write_arrays(folder / INPUTS_FILE, [feed])
 

@@ -1,4 +1,4 @@
-"""Makes the checkpoint that all candidates share, the inputs they run, and PyTorch's answers to them.
+"""Makes the checkpoint that all competitors share, the inputs they run, and PyTorch's answers to them.
 
 Weights are random unless a checkpoint is given: time does not depend on them. Their sizes are chosen so that the scores
 of attention have a standard deviation near 1.5: a fresh BERT's attention is all but uniform, in which the ranking of
@@ -22,15 +22,16 @@ import numpy as np
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_bench.arrays import read_arrays, write_arrays
-from dynbert_bench.layout import INPUTS_FILE, OUTPUTS_FILE
+from dynbert_bench.layout import INPUTS_FILE, outputs_file
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.encoding import encode_packed
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.samples import choose_samples
+from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dynbert_export.data.feeds import Feed
 
@@ -40,6 +41,7 @@ __all__ = [
     "make_checkpoint",
     "make_inputs",
     "make_reference",
+    "open_model",
     "task_arrays",
 ]
 
@@ -47,10 +49,6 @@ _FEEDS = 4
 """Inputs of a cell; bursts run them in turn."""
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ATTENTION_SCORE_VARIANCE = 2.25
-_HEADS = {
-    Task.QUESTION_ANSWERING: "BertForQuestionAnswering",
-    Task.TEXT_CLASSIFICATION: "BertForSequenceClassification",
-}
 
 
 def make_checkpoint(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:  # noqa: ARG001
@@ -74,7 +72,7 @@ def make_checkpoint(folder: Path, settings: Mapping[str, Any], sources: Mapping[
         max_position_embeddings=settings["positions"],
         num_labels=2,
     )
-    model = getattr(transformers, _HEADS[Task(settings["task"])])(config)
+    model = getattr(transformers, HEADS[Task(settings["task"])].architecture)(config)
     generator = torch.Generator().manual_seed(settings["seed"])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -120,25 +118,45 @@ def make_reference(folder: Path, settings: Mapping[str, Any], sources: Mapping[s
     """Write PyTorch's fp32 outputs: transformers' own model where nothing is dropped, this package's where it is.
 
     Args:
-        folder: Where.
-        settings: ``lengths``: a length config as text, or None.
+        folder: Where; a file a profile.
+        settings: ``lengths``: profile -> length config as text, or None.
         sources: ``checkpoint`` and ``inputs``.
     """
     import torch
 
-    feeds = read_arrays(sources["inputs"] / INPUTS_FILE)
-    arguments: dict[str, Any] = {}
-    if settings["lengths"] is None:
-        model = load_transformers_model(sources["checkpoint"])
+    feeds = [
+        {name: torch.from_numpy(array) for name, array in feed.items()}
+        for feed in read_arrays(sources["inputs"] / INPUTS_FILE)
+    ]
+    for profile, lengths in settings["lengths"].items():
+        run = open_model(sources["checkpoint"], lengths)
+        write_arrays(folder / outputs_file(profile), [task_arrays(run(feed)) for feed in feeds])
+
+
+def open_model(checkpoint: Path, lengths: str | None) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return PyTorch's way to run a checkpoint: transformers' own model, or this package's where tokens are dropped.
+
+    Args:
+        checkpoint: Its folder.
+        lengths: A length config as text; None drops nothing.
+
+    Returns:
+        Function of named tensors that returns what the model returns, in inference mode.
+    """
+    import torch
+
+    arguments: dict[str, Any] = {"return_dict": True}
+    if lengths is None:
+        model = load_transformers_model(checkpoint)
     else:
-        model = load_model(load_checkpoint(str(sources["checkpoint"])))
-        arguments["length_config"] = LengthConfig.parse(settings["lengths"])
-    outputs = []
-    with torch.inference_mode():
-        for feed in feeds:
-            tensors = {name: torch.from_numpy(array) for name, array in feed.items()}
-            outputs.append(task_arrays(model(**tensors, **arguments, return_dict=True)))
-    write_arrays(folder / OUTPUTS_FILE, outputs)
+        model = load_model(load_checkpoint(str(checkpoint)))
+        arguments["length_config"] = LengthConfig.parse(lengths)
+
+    @torch.inference_mode()
+    def run(tensors: Mapping[str, Any]) -> Any:
+        return model(**tensors, **arguments)
+
+    return run
 
 
 def load_transformers_model(checkpoint: Path) -> Any:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from dynbert.cpu import int8_target
-from dynbert.manifest import Target
+from dynbert.manifest import Precision, Target, read_manifest
 from dynbert_bench.layout import BUNDLE, GRAPH_FILE, MODEL_FILE
+from dynbert_bench.make_graphs import OPSET
 from dynbert_bench.make_models import load_transformers_model
 from dynbert_export.checkpoint.load import load_checkpoint
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
@@ -37,10 +38,6 @@ __all__ = [
     "make_stock_static",
 ]
 
-_OPSET = 17
-_CALIBRATION_SAMPLES = 300
-"""NNCF's default; the built-in texts give fewer, and then all are used."""
-
 
 def make_source(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
     """Write dynbert's fp32 graph of a profile as one file, which every tool can read.
@@ -50,8 +47,9 @@ def make_source(folder: Path, settings: Mapping[str, Any], sources: Mapping[str,
         settings: ``profile``.
         sources: ``bundle``.
     """
-    model = onnx.load(sources["bundle"] / BUNDLE / f"{settings['profile']}.fp32.onnx")
-    onnx.save(model, folder / GRAPH_FILE)
+    bundle = sources["bundle"] / BUNDLE
+    graphs = {(graph.profile, graph.precision): graph.file for graph in read_manifest(bundle).graphs}
+    onnx.save(onnx.load(bundle / graphs[settings["profile"], Precision.FP32]), folder / GRAPH_FILE)
 
 
 def make_optimum_export(folder: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> None:
@@ -69,7 +67,7 @@ def make_optimum_export(folder: Path, settings: Mapping[str, Any], sources: Mapp
         str(sources["checkpoint"]),
         exported,
         task=settings["task"],
-        opset=_OPSET,
+        opset=OPSET,
         library_name="transformers",
         do_validation=False,  # the worker compares the outputs with PyTorch's
     )
@@ -143,7 +141,8 @@ def make_stock_static(folder: Path, settings: Mapping[str, Any], sources: Mappin
 
     Args:
         folder: Where.
-        settings: ``operators`` (None for onnxruntime's default list), ``calibration``, ``max_length``.
+        settings: ``operators`` (None for onnxruntime's default list), and those of the calibration: ``calibration``,
+            ``samples``, ``max_length``, ``seed``.
         sources: ``graph`` and ``checkpoint``.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -170,7 +169,8 @@ def make_openvino(folder: Path, settings: Mapping[str, Any], sources: Mapping[st
 
     Args:
         folder: Where.
-        settings: ``origin`` (``onnx`` or ``pytorch``), ``calibration``, ``max_length``.
+        settings: ``origin`` (``onnx`` or ``pytorch``), and those of the calibration: ``calibration``, ``samples``,
+            ``max_length``, ``seed``.
         sources: ``graph`` and ``checkpoint``.
     """
     import nncf
@@ -186,8 +186,7 @@ def make_openvino(folder: Path, settings: Mapping[str, Any], sources: Mapping[st
         nncf.Dataset([dict(feed) for feed in feeds]),
         model_type=nncf.ModelType.TRANSFORMER,
         preset=nncf.QuantizationPreset.PERFORMANCE,
-        target_device=nncf.TargetDevice.CPU,
-        subset_size=_CALIBRATION_SAMPLES,
+        target_device=nncf.TargetDevice.CPU,  # and NNCF's own number of samples, which is more than there are: all
     )
     openvino.save_model(quantized, folder / MODEL_FILE, compress_to_fp16=False)
 
@@ -214,7 +213,12 @@ def _calibration_feeds(settings: Mapping[str, Any], checkpoint_folder: Path) -> 
     texts = load_texts(path, checkpoint.task)
     tokenizer = load_tokenizer(checkpoint)
     return prepare_data(
-        texts, tokenizer, checkpoint.task, samples=128, max_length=checkpoint.max_length, seed=0
+        texts,
+        tokenizer,
+        checkpoint.task,
+        samples=settings["samples"],
+        max_length=checkpoint.max_length,
+        seed=settings["seed"],
     ).calibration
 
 

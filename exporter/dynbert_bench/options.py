@@ -1,14 +1,24 @@
-"""What is measured: the models, the inputs, how often. One frozen plan; ``--quick`` is another plan, not other code."""
+"""What is measured: the models, the inputs, how often. One frozen plan; ``--quick`` is another plan, not other code.
+
+Models and cells are msgspec's structs because ``results.json`` has them as they are, under the names that they have
+here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL, Task
 
-__all__ = ["BALANCED", "FAST", "FULL_PLAN", "QUICK_PLAN", "Cell", "Group", "Plan", "Shape"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BALANCED", "FAST", "FULL_PLAN", "QUICK_PLAN", "Cell", "Group", "Plan", "Shape", "Timing", "longest_cell"]
 
 FAST = "fast"
 """The profile whose lengths the peers get as well."""
@@ -25,9 +35,8 @@ class Group(StrEnum):
     BASE_LINE = "base-line"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The shape of a BERT with random weights."""
+class Shape(Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of a BERT."""
 
     name: str
     layers: int
@@ -37,9 +46,8 @@ class Shape:
     vocabulary: int = 30522
 
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One column of the table: what every candidate runs."""
+class Cell(Struct, frozen=True, forbid_unknown_fields=True):
+    """One column of the table: what every competitor runs."""
 
     task: Task
     tokens: int
@@ -48,8 +56,41 @@ class Cell:
     """Texts at once."""
 
     def __str__(self) -> str:
-        batch = f", batch {self.batch}" if self.batch != 1 else ""
-        return f"{self.task.value}, {self.tokens} tokens{batch}"
+        return f"{self.task.value}, {self.tokens} tokens{self._further}"
+
+    @property
+    def size(self) -> str:
+        """What the tables call the input: its tokens, and the batch where it is more than one text."""
+        return f"{self.tokens}{self._further}"
+
+    @property
+    def _further(self) -> str:
+        return f", batch {self.batch}" if self.batch != 1 else ""
+
+
+def longest_cell(cells: Iterable[Cell]) -> Cell:
+    """Return the cell that stands for all in figures and tables: the longest input of one text.
+
+    Args:
+        cells: One of them at least has batch 1.
+
+    Returns:
+        The first of the longest.
+    """
+    return max((cell for cell in cells if cell.batch == 1), key=lambda cell: cell.tokens)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often and how long."""
+
+    rounds: int
+    """Bursts of each competitor in each cell."""
+    burst_seconds: float
+    warm_up_seconds: float
+    """What a process runs before its first burst."""
+    trial_bursts: int
+    """Bursts by which the best of a competitor's setups is found."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +98,15 @@ class Plan:
     """A whole run."""
 
     shape: Shape
-    """Of the model that all candidates but the base line run."""
+    """Of the model that all competitors but the base line run."""
     base_line: Shape
     cells: tuple[Cell, ...]
     fast: LengthConfig
     """Lengths of the profile ``fast``, and of the peers' graphs with lengths."""
     balanced: LengthConfig
-    rounds: int
-    """Bursts of each candidate in each cell."""
-    burst_seconds: float
-    trial_bursts: int
-    """Bursts by which the best of a peer's settings is found."""
+    timing: Timing
     is_quick: bool = False
-    """A smoke run: few candidates, and no verdict on targets."""
+    """A smoke run: few competitors, and no verdict on goals."""
 
     @property
     def max_length(self) -> int:
@@ -77,20 +114,9 @@ class Plan:
         return max(cell.tokens for cell in self.cells)
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks of the cells, each once."""
-        return tuple(dict.fromkeys(cell.task for cell in self.cells))
-
-    def lengths_of(self, profile: str) -> LengthConfig | None:
-        """Return the length config of a profile.
-
-        Args:
-            profile: ``full``, ``fast`` or ``balanced``; anything else runs the lengths of ``fast``.
-
-        Returns:
-            The config; None drops nothing.
-        """
-        return {FULL: None, BALANCED: self.balanced}.get(profile, self.fast)
+    def lengths(self) -> dict[str, LengthConfig | None]:
+        """Profile -> its length config; None drops nothing."""
+        return {FULL: None, BALANCED: self.balanced, FAST: self.fast}
 
 
 FULL_PLAN = Plan(
@@ -103,9 +129,7 @@ FULL_PLAN = Plan(
     ),
     fast=LengthConfig((315, 251, 242, 159, 142, 33)),
     balanced=LengthConfig((0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
-    rounds=9,
-    burst_seconds=0.3,
-    trial_bursts=3,
+    timing=Timing(rounds=9, burst_seconds=0.3, warm_up_seconds=0.3, trial_bursts=3),
 )
 """The lengths are those of the published QuaLA-MiniLM; ``balanced`` is the README's example."""
 
@@ -115,8 +139,6 @@ QUICK_PLAN = Plan(
     cells=(Cell(Task.QUESTION_ANSWERING, 64),),
     fast=LengthConfig((40, 24, 6)),
     balanced=LengthConfig((0.9, 0.7, 0.5)),
-    rounds=2,
-    burst_seconds=0.05,
-    trial_bursts=1,
+    timing=Timing(rounds=2, burst_seconds=0.05, warm_up_seconds=0.05, trial_bursts=1),
     is_quick=True,
 )

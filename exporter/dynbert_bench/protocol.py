@@ -26,7 +26,7 @@ class MakeSpec(Struct, frozen=True, kw_only=True):
 
 
 class MeasureSpec(Struct, frozen=True, kw_only=True):
-    """Load one candidate, then answer bursts."""
+    """Load one competitor, then answer bursts."""
 
     engine: str
     artifact: str
@@ -36,12 +36,14 @@ class MeasureSpec(Struct, frozen=True, kw_only=True):
     """A ``.npz`` of feeds, see ``arrays.py``."""
     outputs: str
     """Where to write the outputs for these feeds, in the same form."""
+    warm_up_seconds: float
+    """Of runs before it is ready."""
     core: int | None
     """The only core that the process may use; None where the system has no such thing."""
 
 
 class Ready(Struct, frozen=True, kw_only=True):
-    """A candidate is loaded and has answered every feed once."""
+    """A competitor is loaded and has answered every feed once."""
 
     load_seconds: float
     pss_bytes: int | None

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from dynbert_bench.candidates import BASE_LINE
+from dynbert_bench.competitors import BASE_LINE, own_name
+from dynbert_bench.options import Cell, longest_cell
 from dynbert_bench.schedule import LEAST_COSINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dynbert_bench.results import CellInfo, Results, Row, TargetResult, Trial
+    from dynbert_bench.results import GoalResult, Results, Row, Trial
 
-__all__ = ["targets_table", "times_table", "write_markdown"]
+__all__ = ["goals_table", "times_table", "write_markdown"]
 
 _MISSING = "-"
 
@@ -31,7 +32,7 @@ def write_markdown(results: Results) -> str:
     parts = ["# dynbert-bench", _introduction(results)]
     if results.is_quick:
         parts.append("**A smoke run of tiny models: it shows that everything works, its numbers say nothing.**")
-    parts += ["## Targets", targets_table(results.targets)]
+    parts += ["## Targets", goals_table(results.goals)]
     for task in dict.fromkeys(row.cell.task for row in results.rows):
         rows = [row for row in results.rows if row.cell.task == task]
         parts += [f"## {task}: median ms of one call", times_table(rows), _legend(results)]
@@ -43,30 +44,30 @@ def write_markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def targets_table(targets: Sequence[TargetResult]) -> str:
-    """Return the targets with what was measured.
+def goals_table(goals: Sequence[GoalResult]) -> str:
+    """Return the goals with what was measured.
 
     Args:
-        targets: Of a run.
+        goals: Of a run.
 
     Returns:
         A Markdown table.
     """
     body = [
         [
-            target.name,
-            target.rule,
-            _format(target.ratio, "{:.2f}x"),
-            _MISSING if target.lowest is None else f"{target.lowest:.2f} to {target.highest:.2f}",
-            f"**{target.verdict.value}**",
+            goal.name,
+            goal.rule,
+            _format(goal.ratio, "{:.2f}x"),
+            _MISSING if goal.lowest is None else f"{goal.lowest:.2f} to {goal.highest:.2f}",
+            f"**{goal.verdict.value}**",
         ]
-        for target in targets
+        for goal in goals
     ]
     return _table(["target", "rule", "measured", "single rounds", "verdict"], body)
 
 
 def times_table(rows: Sequence[Row]) -> str:
-    """Return a task's candidates by cells.
+    """Return a task's competitors by cells.
 
     Args:
         rows: Of one task.
@@ -75,27 +76,30 @@ def times_table(rows: Sequence[Row]) -> str:
         A Markdown table; memory, agreement and speed are those of the longest input of batch 1.
     """
     cells = list(dict.fromkeys(row.cell for row in rows))
-    longest = max((cell for cell in cells if cell.batch == 1), key=lambda cell: cell.tokens)
+    longest = longest_cell(cells)
     base = _find(rows, BASE_LINE, longest)
-    headers = ["candidate", *(f"{cell}" for cell in cells), f"speed at {longest}", "PSS MB", "cosine", "largest diff."]
-    if base is None or base.median_ms is None:
-        headers.remove(f"speed at {longest}")
+    base_ms = base.median_ms if base is not None else None
+    speed = [f"speed at {longest.size}"] if base_ms is not None else []
+    headers = ["candidate", *(cell.size for cell in cells), *speed, "PSS MB", "cosine", "largest diff."]
     body = []
-    for name in dict.fromkeys(row.candidate for row in rows):
-        own = [row for row in rows if row.candidate == name]
-        at_longest = _find(own, name, longest)
-        line = [own[0].label, *(_time(_find(own, name, cell)) for cell in cells)]
-        if base is not None and base.median_ms is not None:
-            own_ms = at_longest.median_ms if at_longest else None
-            line.append(_format(base.median_ms / own_ms if own_ms else None, "{:.2f}x"))
-        pss = at_longest.pss_bytes / 1e6 if at_longest and at_longest.pss_bytes is not None else None
-        line += [
-            _format(pss, "{:.0f}"),
-            _format(at_longest.cosine if at_longest else None, "{:.4f}"),
-            _format(at_longest.max_abs_difference if at_longest else None, "{:.3g}"),
-        ]
-        body.append(line)
+    for name in dict.fromkeys(row.competitor for row in rows):
+        own = [row for row in rows if row.competitor == name]
+        times = [_time(_find(own, name, cell)) for cell in cells]
+        body.append([own[0].label, *times, *_details(_find(own, name, longest), base_ms)])
     return _table(headers, body)
+
+
+def _details(row: Row | None, base_ms: float | None) -> list[str]:
+    """Return what the table says of one cell beside the time: speed where there is a base line, memory, agreement."""
+    if row is None:
+        return [_MISSING] * (3 if base_ms is None else 4)
+    speed = base_ms / row.median_ms if base_ms is not None and row.median_ms is not None else None
+    return [
+        *([] if base_ms is None else [_format(speed, "{:.2f}x")]),
+        _format(row.pss_bytes / 1e6 if row.pss_bytes is not None else None, "{:.0f}"),
+        _format(row.cosine, "{:.4f}"),
+        _format(row.max_abs_difference, "{:.3g}"),
+    ]
 
 
 def _introduction(results: Results) -> str:
@@ -122,13 +126,10 @@ def _floor_section(results: Results) -> str:
         [item.name, _format(item.median_ms, "{:.3f}"), _format(item.gmacs_per_second, "{:.1f}")]
         for item in results.products
     ]
-    ours: dict[tuple[str, int], Row] = {}
-    for row in results.rows:
-        if row.is_ours and row.cell.batch == 1:  # the floors are those of one text; the first task is theirs
-            ours.setdefault((row.candidate.removeprefix("dynbert-"), row.cell.tokens), row)
     floors = []
     for item in results.floors:
-        found = ours.get((item.profile, item.tokens))
+        # Floors are those of one text, and the first task of the rows is theirs.
+        found = _find(results.rows, own_name(item.profile), Cell(results.rows[0].cell.task, item.tokens))
         ratio = found.median_ms / item.ms if found is not None and found.median_ms is not None else None
         counts = [f"{item.int8_macs / 1e9:.3f}", f"{item.fp32_macs / 1e9:.3f}"]
         times = [f"{item.ms:.2f}", f"{item.int8_scores_ms:.2f}"]
@@ -147,11 +148,11 @@ def _floor_section(results: Results) -> str:
 
 
 def _settings_section(results: Results) -> str:
-    """Say which settings won where, for all candidates that had a choice."""
+    """Say which settings won where, for all competitors that had a choice."""
     body = []
     for row in results.rows:
         if len(row.trials) > 1 or row.failure:
-            body += [[row.label, f"{row.cell.task} {row.cell}", *_trial_cells(trial)] for trial in row.trials]
+            body += [[row.label, f"{row.cell.task} {row.cell.size}", *_trial_cells(trial)] for trial in row.trials]
     fixed = {row.label: row.trials[0].settings for row in results.rows if len(row.trials) == 1 and not row.failure}
     lines = [f"- {label}: {settings}" for label, settings in fixed.items()]
     table = _table(["candidate", "input", "settings tried", "ms", "cosine", ""], body)
@@ -179,8 +180,8 @@ def _environment_section(results: Results) -> str:
     )
 
 
-def _find(rows: Sequence[Row], candidate: str, cell: CellInfo) -> Row | None:
-    return next((row for row in rows if row.candidate == candidate and row.cell == cell), None)
+def _find(rows: Sequence[Row], competitor: str, cell: Cell) -> Row | None:
+    return next((row for row in rows if row.competitor == competitor and row.cell == cell), None)
 
 
 def _time(row: Row | None) -> str:

@@ -2,6 +2,9 @@
 
 Everything else (``report.md``, the plot, what the terminal shows) is made from this file alone. Times are milliseconds
 of one call with the whole batch; ``null`` stands for what was not measured, and never for zero.
+
+The file says ``candidate`` and ``targets``, and so do the report and the messages; in dynbert's code a candidate is a
+word for a mask and a target an instruction set, so the benchmark's own are ``competitor`` and ``goals`` here.
 """
 
 from __future__ import annotations
@@ -10,34 +13,33 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
+from dynbert_bench.options import Cell, Shape  # noqa: TC001  (msgspec reads the annotations at run time)
 from dynbert_export.errors import ExportError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "SCHEMA_VERSION",
-    "CellInfo",
+    "RESULTS_VERSION",
     "Environment",
     "FloorInfo",
-    "ModelShape",
     "ProductRate",
     "Results",
     "Row",
-    "TargetResult",
+    "GoalResult",
     "Trial",
     "Verdict",
     "read_results",
     "write_results",
 ]
 
-SCHEMA_VERSION = 1
+RESULTS_VERSION = 1
 
 
 class Verdict(StrEnum):
-    """What became of a target."""
+    """What became of a goal."""
 
     MET = "met"
     NOT_MET = "not met"
@@ -50,30 +52,8 @@ class _Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base: immutable, strict about unknown keys."""
 
 
-class CellInfo(_Record, frozen=True, kw_only=True):
-    """What every candidate ran in one column of the table."""
-
-    task: str
-    tokens: int
-    batch: int
-
-    def __str__(self) -> str:
-        return f"{self.tokens}" + (f", batch {self.batch}" if self.batch != 1 else "")
-
-
-class ModelShape(_Record, frozen=True, kw_only=True):
-    """The shape of a BERT."""
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-
-
 class Trial(_Record, frozen=True, kw_only=True):
-    """One of the settings that were tried for a candidate."""
+    """One of the settings that were tried for a competitor."""
 
     settings: str
     median_ms: float | None = None
@@ -85,12 +65,12 @@ class Trial(_Record, frozen=True, kw_only=True):
 
 
 class Row(_Record, frozen=True, kw_only=True):
-    """One candidate in one cell."""
+    """One competitor in one cell."""
 
-    candidate: str
+    competitor: str = field(name="candidate")
     label: str
     is_ours: bool
-    cell: CellInfo
+    cell: Cell
     trials: tuple[Trial, ...]
     """The settings tried; one is chosen, unless it failed."""
     median_ms: float | None
@@ -109,6 +89,11 @@ class Row(_Record, frozen=True, kw_only=True):
     """Of the outputs with PyTorch's fp32 outputs on the same inputs, of the same lengths."""
     max_abs_difference: float | None
     failure: str | None
+
+    @property
+    def place(self) -> str:
+        """What messages call it: its label, task and size of input."""
+        return f"{self.label} ({self.cell.task}, {self.cell.size})"
 
 
 class ProductRate(_Record, frozen=True, kw_only=True):
@@ -135,8 +120,8 @@ class FloorInfo(_Record, frozen=True, kw_only=True):
     """With the product of queries and keys, half of the fp32 operations, at the INT8 peak."""
 
 
-class TargetResult(_Record, frozen=True, kw_only=True):
-    """A target, and what was measured of it."""
+class GoalResult(_Record, frozen=True, kw_only=True):
+    """A goal, and what was measured of it."""
 
     name: str
     rule: str
@@ -161,7 +146,7 @@ class Environment(_Record, frozen=True, kw_only=True):
     """Of the processor: those of vector and matrix instructions."""
     cores: int
     core: int | None
-    """That all candidates were bound to."""
+    """That all competitors were bound to."""
     threads: int
     governor: str | None
     system: str
@@ -178,9 +163,9 @@ class Results(_Record, frozen=True, kw_only=True):
 
     schema_version: int
     is_quick: bool
-    model: ModelShape
-    """What all candidates but the base line ran."""
-    base_line: ModelShape
+    model: Shape
+    """What all competitors but the base line ran."""
+    base_line: Shape
     lengths: dict[str, str]
     """Profile -> length config."""
     rounds: int
@@ -189,7 +174,7 @@ class Results(_Record, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     products: tuple[ProductRate, ...]
     floors: tuple[FloorInfo, ...]
-    targets: tuple[TargetResult, ...]
+    goals: tuple[GoalResult, ...] = field(name="targets")
     left_out: tuple[str, ...]
     """Groups that the caller left out."""
     notes: tuple[str, ...]
@@ -197,7 +182,7 @@ class Results(_Record, frozen=True, kw_only=True):
     @property
     def failures(self) -> tuple[str, ...]:
         """What could not be measured, and why."""
-        rows = [f"{row.label} ({row.cell.task}, {row.cell}): {row.failure}" for row in self.rows if row.failure]
+        rows = [f"{row.place}: {row.failure}" for row in self.rows if row.failure]
         return (*rows, *(f"{item.name}: {item.failure}" for item in self.products if item.failure))
 
 
@@ -228,4 +213,4 @@ def read_results(path: Path) -> Results:
     except OSError as err:
         raise ExportError(f"Results must be a readable file, got {path} ({err.strerror}).") from err
     except msgspec.DecodeError as err:
-        raise ExportError(f"{path} must hold results of schema {SCHEMA_VERSION}, got: {err}. Run it again.") from err
+        raise ExportError(f"{path} must hold results of schema {RESULTS_VERSION}, got: {err}. Run it again.") from err

@@ -1,47 +1,46 @@
-"""A whole run: prepare every artifact, measure cell by cell, judge the targets, write the files."""
+"""A whole run: prepare every artifact, measure cell by cell, judge the goals, write the files."""
 
 from __future__ import annotations
 
-import hashlib
 import statistics
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from dynbert.errors import InputError
-from dynbert.lengths import LengthConfig
-from dynbert.manifest import FULL, Task
-from dynbert_bench.candidates import Candidate, Choices, Registry
-from dynbert_bench.environment import MAX_LOAD, choose_core, describe_environment, kept_off
-from dynbert_bench.floor import Product, count_macs, floor_ms, list_products
-from dynbert_bench.layout import INPUTS_FILE, OUTPUTS_FILE
-from dynbert_bench.options import BALANCED, FAST, FULL_PLAN, Cell, Group, Plan, Shape
+from dynbert_bench.competitors import Registry
+from dynbert_bench.environment import choose_core, describe_environment, kept_off
+from dynbert_bench.floor import find_floors, list_products
+from dynbert_bench.goals import judge_goals
+from dynbert_bench.layout import INPUTS_FILE, outputs_file
+from dynbert_bench.notes import note_load, note_shares
+from dynbert_bench.options import BALANCED, FAST, Group, longest_cell
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.protocol import MeasureSpec
 from dynbert_bench.report import write_markdown
+from dynbert_bench.request import apply_request
 from dynbert_bench.results import (
-    SCHEMA_VERSION,
-    CellInfo,
-    FloorInfo,
-    ModelShape,
+    RESULTS_VERSION,
     ProductRate,
     Results,
     Row,
     write_results,
 )
-from dynbert_bench.schedule import Contender, Entry, Outcome, Timing, measure_in_turns
+from dynbert_bench.schedule import Entrant, PreparedSetup, measure_in_turns
 from dynbert_bench.store import PreparationError, Store
-from dynbert_bench.targets import judge_targets
 from dynbert_export.errors import MissingPackageError
 from dynbert_export.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from dynbert_bench.results import Environment
+    from dynbert_bench.competitors import Competitor
+    from dynbert_bench.floor import Product
+    from dynbert_bench.options import Cell, Plan
+    from dynbert_bench.request import Request
+    from dynbert_bench.schedule import Outcome
 
-__all__ = ["BenchmarkProgress", "Request", "run_benchmark"]
+__all__ = ["BenchmarkProgress", "run_benchmark"]
 
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.md"
@@ -49,8 +48,6 @@ PLOT_FILE = "plot.png"
 
 _PACKAGES = {Group.OPENVINO: ("openvino", "nncf")}
 """What a group needs that is not in the extra ``export``."""
-_FAIR_SHARES = (0.95, 1.05)
-"""CPU time by wall time of one thread that has a core to itself."""
 
 
 class BenchmarkProgress(Progress, Protocol):
@@ -58,21 +55,6 @@ class BenchmarkProgress(Progress, Protocol):
 
     def advance(self, done: int, total: int) -> None:
         """Tell how far the stage is."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the caller asks for."""
-
-    output: Path
-    """Folder of the files and of the prepared artifacts."""
-    plan: Plan = FULL_PLAN
-    model: str | None = None
-    """Folder or hub id of a checkpoint in place of random weights."""
-    lengths: LengthConfig | None = None
-    """Lengths of ``fast`` in place of the plan's."""
-    calibration: Path | None = None
-    without: frozenset[Group] = field(default_factory=frozenset)
 
 
 def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
@@ -93,8 +75,8 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
     _check_packages(request.without)
     core = choose_core()
     environment = describe_environment(core)
-    notes = _tell(progress, _note_load(environment))
-    plan, choices = _apply(request)
+    notes = _tell(progress, note_load(environment))
+    plan, choices = apply_request(request)
     registry = Registry(plan, choices)
     folder = request.output / "processes"
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,25 +84,25 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
     prepared = {cell: work.prepare(cell) for cell in plan.cells}
     rows: list[Row] = []
     rates: dict[Product, ProductRate] = {}
-    for cell, contenders in prepared.items():
-        found, found_rates = work.measure(cell, contenders, progress)
+    for cell, entrants in prepared.items():
+        found, found_rates = work.measure(cell, entrants, progress)
         rows += found
         rates |= found_rates
-    floors = _find_floors(plan, rates)
-    notes += _tell(progress, _note_shares(rows))
+    floors = find_floors(plan, rates.values())
+    notes += _tell(progress, note_shares(rows))
     results = Results(
-        schema_version=SCHEMA_VERSION,
+        schema_version=RESULTS_VERSION,
         is_quick=plan.is_quick,
-        model=_shape_info(plan.shape),
-        base_line=_shape_info(plan.base_line),
+        model=plan.shape,
+        base_line=plan.base_line,
         lengths={FAST: str(plan.fast), BALANCED: str(plan.balanced)},
-        rounds=plan.rounds,
-        burst_seconds=plan.burst_seconds,
+        rounds=plan.timing.rounds,
+        burst_seconds=plan.timing.burst_seconds,
         environment=environment,
         rows=tuple(rows),
         products=tuple(rates.values()),
         floors=floors,
-        targets=judge_targets(rows, floors, is_quick=plan.is_quick),
+        goals=judge_goals(rows, floors, is_quick=plan.is_quick),
         left_out=tuple(sorted(group.value for group in request.without)),
         notes=tuple(notes),
     )
@@ -134,8 +116,8 @@ def run_benchmark(request: Request, progress: BenchmarkProgress) -> Results:
 class _Prepared:
     """What takes turns in a cell."""
 
-    candidates: tuple[tuple[Candidate, Entry], ...]
-    products: tuple[tuple[Product, Entry], ...]
+    competitors: tuple[tuple[Competitor, Entrant], ...]
+    products: tuple[tuple[Product, Entrant], ...]
 
 
 @dataclass(frozen=True)
@@ -149,49 +131,48 @@ class _Work:
     core: int | None
 
     def prepare(self, cell: Cell) -> _Prepared:
-        """Make all artifacts of a cell; what fails becomes an entry that says why."""
-        candidates = tuple((item, self._entry(item, cell)) for item in self.registry.candidates(cell))
-        is_longest = cell == max(self.plan.cells, key=lambda each: (each.batch == 1, each.tokens))
+        """Make all artifacts of a cell; what fails becomes an entrant that says why."""
+        competitors = tuple((item, self._entrant(item, cell)) for item in self.registry.competitors(cell))
+        is_longest = cell == longest_cell(self.plan.cells)
         products = list_products(self.plan.shape, cell.tokens) if is_longest else ()
-        return _Prepared(candidates, tuple((item, self._product_entry(item)) for item in products))
+        return _Prepared(competitors, tuple((item, self._product_entrant(item)) for item in products))
 
     def measure(
         self, cell: Cell, prepared: _Prepared, progress: BenchmarkProgress
     ) -> tuple[list[Row], dict[Product, ProductRate]]:
         """Let everything of a cell take turns."""
-        entries = [entry for _, entry in (*prepared.candidates, *prepared.products)]
-        timing = Timing(self.plan.rounds, self.plan.burst_seconds, self.plan.trial_bursts)
+        entrants = [entrant for _, entrant in (*prepared.competitors, *prepared.products)]
         with progress.stage(f"measure {cell}"), kept_off(self.core):
-            outcomes = measure_in_turns(entries, timing, self.folder, advance=progress.advance)
-        rows = [_make_row(item, cell, outcomes[entry.name]) for item, entry in prepared.candidates]
-        return rows, {item: _make_rate(item, outcomes[entry.name]) for item, entry in prepared.products}
+            outcomes = measure_in_turns(entrants, self.plan.timing, self.folder, advance=progress.advance)
+        rows = [_make_row(item, cell, outcomes[entrant.name]) for item, entrant in prepared.competitors]
+        return rows, {item: _make_rate(item, outcomes[entrant.name]) for item, entrant in prepared.products}
 
-    def _entry(self, candidate: Candidate, cell: Cell) -> Entry:
-        name = f"{candidate.name}-{cell.task.value}-{cell.tokens}-{cell.batch}"
+    def _entrant(self, competitor: Competitor, cell: Cell) -> Entrant:
+        name = f"{competitor.name}-{cell.task.value}-{cell.tokens}-{cell.batch}"
         try:
             inputs = self.store.get(self.registry.inputs(cell)) / INPUTS_FILE
-            reference = self.store.get(self.registry.reference(candidate, cell)) / OUTPUTS_FILE
+            references = self.store.get(self.registry.reference(competitor, cell))
         except PreparationError as err:
-            return Entry(name, tuple(Contender(item.name, None, str(err)) for item in candidate.variants), None)
-        contenders = []
-        for index, variant in enumerate(candidate.variants):
+            return Entrant(name, tuple(PreparedSetup(item.name, None, str(err)) for item in competitor.setups), None)
+        setups = []
+        for index, setup in enumerate(competitor.setups):
             try:
-                artifact = self.store.get(variant.artifact)
+                artifact = self.store.get(setup.artifact)
             except PreparationError as err:
-                contenders.append(Contender(variant.name, None, str(err)))
+                setups.append(PreparedSetup(setup.name, None, str(err)))
                 continue
-            spec = self._spec(variant.engine, artifact, inputs, f"{name}-{index}", variant.options)
-            contenders.append(Contender(variant.name, spec))
-        return Entry(name, tuple(contenders), reference)
+            spec = self._spec(setup.engine, artifact, inputs, f"{name}-{index}", setup.options)
+            setups.append(PreparedSetup(setup.name, spec))
+        return Entrant(name, tuple(setups), references / outputs_file(competitor.lengths))
 
-    def _product_entry(self, product: Product) -> Entry:
-        name = f"product-{product.recipe.key}"
+    def _product_entrant(self, product: Product) -> Entrant:
+        name = f"product-{product.blueprint.key}"
         try:
-            artifact = self.store.get(product.recipe)
+            artifact = self.store.get(product.blueprint)
         except PreparationError as err:
-            return Entry(name, (Contender(str(product), None, str(err)),), None)
+            return Entrant(name, (PreparedSetup(str(product), None, str(err)),), None)
         spec = self._spec("onnxruntime", artifact, artifact / INPUTS_FILE, f"{name}-0", {})
-        return Entry(name, (Contender(str(product), spec),), None)
+        return Entrant(name, (PreparedSetup(str(product), spec),), None)
 
     def _spec(self, engine: str, artifact: Path, inputs: Path, name: str, options: Mapping[str, object]) -> MeasureSpec:
         return MeasureSpec(
@@ -200,6 +181,7 @@ class _Work:
             options=dict(options),
             inputs=str(inputs),
             outputs=str(self.folder / f"{name}.npz"),
+            warm_up_seconds=self.plan.timing.warm_up_seconds,
             core=self.core,
         )
 
@@ -219,70 +201,15 @@ def _check_packages(without: frozenset[Group]) -> None:
         )
 
 
-def _apply(request: Request) -> tuple[Plan, Choices]:
-    """Return the plan with what the caller changed: another model has another shape, task and limit."""
-    plan = request.plan
-    calibration = str(request.calibration.absolute()) if request.calibration is not None else None
-    choices = Choices(calibration=calibration, without=request.without)
-    if request.model is not None:
-        from dynbert_export.checkpoint.load import load_checkpoint
-
-        checkpoint = load_checkpoint(request.model)
-        config = checkpoint.config
-        plan = replace(
-            plan,
-            shape=Shape(
-                checkpoint.name,
-                config.num_hidden_layers,
-                config.hidden_size,
-                config.num_attention_heads,
-                config.intermediate_size,
-                config.vocab_size,
-            ),
-            base_line=replace(plan.base_line, vocabulary=max(plan.base_line.vocabulary, config.vocab_size)),
-            cells=_cells_of_task(plan, checkpoint.task, checkpoint.max_length),
-            balanced=_spread(plan.balanced, config.num_hidden_layers),
-        )
-        choices = replace(choices, model=str(checkpoint.folder.resolve()), model_digest=_digest(checkpoint.folder))
-    lengths = request.lengths or plan.fast
-    lengths.check_layers(plan.shape.layers)
-    if not lengths.is_fractional and max(lengths.lengths) > plan.max_length:
-        lengths = LengthConfig(tuple(min(int(length), plan.max_length) for length in lengths.lengths))
-    return replace(plan, fast=lengths), choices
-
-
-def _cells_of_task(plan: Plan, task: Task, max_length: int) -> tuple[Cell, ...]:
-    cells = [cell for cell in plan.cells if cell.task is Task.QUESTION_ANSWERING and cell.tokens <= max_length]
-    if not cells:
-        least = min(cell.tokens for cell in plan.cells)
-        raise InputError(f"The model must read at least {least} tokens, got a maximum length of {max_length}.")
-    return tuple(replace(cell, task=task) for cell in cells)
-
-
-def _spread(lengths: LengthConfig, layers: int) -> LengthConfig:
-    """Return fractions that fall over another number of layers as these do over theirs."""
-    given = lengths.lengths
-    return LengthConfig(tuple(float(given[index * len(given) // layers]) for index in range(layers)))
-
-
-def _digest(folder: Path) -> str:
-    """Return a hash of a checkpoint's files by name, size and time of change: reading gigabytes would take longer."""
-    parts = []
-    for path in sorted(folder.iterdir()):
-        status = path.stat()
-        parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _make_row(candidate: Candidate, cell: Cell, outcome: Outcome) -> Row:
+def _make_row(competitor: Competitor, cell: Cell, outcome: Outcome) -> Row:
     medians = tuple(1e3 * statistics.median(burst.seconds) for burst in outcome.bursts)
     wall = sum(sum(burst.seconds) for burst in outcome.bursts)
     chosen = next((trial for trial in outcome.trials if trial.is_chosen), None)
     return Row(
-        candidate=candidate.name,
-        label=candidate.label,
-        is_ours=candidate.group is None,
-        cell=CellInfo(task=cell.task.value, tokens=cell.tokens, batch=cell.batch),
+        competitor=competitor.name,
+        label=competitor.label,
+        is_ours=competitor.group is None,
+        cell=cell,
         trials=outcome.trials,
         median_ms=statistics.median(medians) if medians else None,
         rounds_ms=medians,
@@ -309,75 +236,7 @@ def _make_rate(product: Product, outcome: Outcome) -> ProductRate:
     )
 
 
-def _find_floors(plan: Plan, rates: Mapping[Product, ProductRate]) -> tuple[FloorInfo, ...]:
-    """Return the floor of each profile at each length; none where a peak is missing."""
-    peaks = {
-        precision: max(
-            (rate.gmacs_per_second or 0.0 for rate in rates.values() if rate.precision == precision), default=0
-        )
-        for precision in ("int8", "fp32")
-    }
-    if not all(peaks.values()):
-        return ()
-    floors = []
-    for tokens in sorted({cell.tokens for cell in plan.cells}):
-        for profile in (FULL, BALANCED, FAST):
-            macs = count_macs(plan.shape, tokens, plan.lengths_of(profile))
-            best = (1e9 * peaks["int8"], 1e9 * peaks["fp32"])
-            floors.append(
-                FloorInfo(
-                    profile=profile,
-                    tokens=tokens,
-                    int8_macs=macs.int8,
-                    fp32_macs=macs.fp32,
-                    ms=floor_ms(macs, *best),
-                    int8_scores_ms=floor_ms(macs.with_int8_scores, *best),
-                )
-            )
-    return tuple(floors)
-
-
 def _tell(progress: BenchmarkProgress, notes: list[str]) -> list[str]:
     for note in notes:
         progress.note(note)
     return notes
-
-
-def _note_load(environment: Environment) -> list[str]:
-    """Say whether the machine was quiet before anything was done."""
-    load = environment.load_average[0] if environment.load_average else 0.0
-    note = (
-        f"The load average was {load:.2f} at the start, on {environment.cores} usable cores: other processes were at "
-        "work. Ratios suffer less than times; run it again on a quiet machine."
-    )
-    return [note] if load > MAX_LOAD else []
-
-
-def _note_shares(rows: Sequence[Row]) -> list[str]:
-    """Say whose CPU time was not that of one thread with a core to itself."""
-    least, most = _FAIR_SHARES
-    shares = {f"{row.label} ({row.cell.task}, {row.cell})": row.cpu_share for row in rows if row.cpu_share is not None}
-    notes = [
-        f"{name} used {share:.2f} s of CPU a second: that is more than one thread."
-        for name, share in shares.items()
-        if share > most
-    ]
-    short = {name: share for name, share in shares.items() if share < least}
-    if short:
-        worst = min(short, key=lambda name: short[name])
-        notes.append(
-            f"Other processes had the core meanwhile in {len(short)} of {len(shares)} measurements; the worst off, "
-            f"{worst}, had it for {short[worst]:.0%} of its time. Run it again on a quiet machine."
-        )
-    return notes
-
-
-def _shape_info(shape: Shape) -> ModelShape:
-    return ModelShape(
-        name=shape.name,
-        layers=shape.layers,
-        hidden=shape.hidden,
-        heads=shape.heads,
-        intermediate=shape.intermediate,
-        vocabulary=shape.vocabulary,
-    )

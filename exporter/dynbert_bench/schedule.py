@@ -1,7 +1,7 @@
-"""Who runs when: the best of each candidate's settings is found first, then all candidates take turns in short bursts.
+"""Who runs when: the best of each competitor's setups is found first, then all competitors take turns in short bursts.
 
 Turns, because a machine's speed drifts within seconds (clock, neighbours): what is measured in one go is compared with
-another moment. Each round has every candidate once, in an order of its own, so none always follows the same one.
+another moment. Each round has every competitor once, in an order of its own, so none always follows the same one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from dynbert_bench.results import Trial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dynbert_bench.options import Timing
     from dynbert_bench.protocol import Burst, MeasureSpec
 
-__all__ = ["LEAST_COSINE", "Contender", "Entry", "Outcome", "Timing", "measure_in_turns", "round_orders"]
+__all__ = ["LEAST_COSINE", "PreparedSetup", "Entrant", "Outcome", "measure_in_turns", "round_orders"]
 
 LEAST_COSINE = 0.95
 """Outputs less alike than this to PyTorch's are not taken for answers of the same model. Random weights are the hard
@@ -30,8 +31,8 @@ case: INT8 rounding changes which tokens are kept there."""
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One variant of an entry, ready to be started."""
+class PreparedSetup:
+    """One setup of an entrant, ready to be started."""
 
     settings: str
     spec: MeasureSpec | None
@@ -41,27 +42,18 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What takes turns: a candidate, or a matrix product."""
+class Entrant:
+    """What takes turns: a competitor, or a matrix product."""
 
     name: str
-    contenders: tuple[Contender, ...]
+    setups: tuple[PreparedSetup, ...]
     reference: Path | None
     """Outputs that it must give; None where there is nothing to compare."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """How often and how long."""
-
-    rounds: int
-    burst_seconds: float
-    trial_bursts: int
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What was found of an entry."""
+    """What was found of an entrant."""
 
     trials: tuple[Trial, ...]
     bursts: tuple[Burst, ...] = ()
@@ -71,30 +63,30 @@ class Outcome:
 
 
 def measure_in_turns(
-    entries: Sequence[Entry], timing: Timing, folder: Path, *, advance: Callable[[int, int], None]
+    entrants: Sequence[Entrant], timing: Timing, folder: Path, *, advance: Callable[[int, int], None]
 ) -> Mapping[str, Outcome]:
-    """Measure entries against each other.
+    """Measure entrants against each other.
 
     Args:
-        entries: With names of their own.
+        entrants: With names of their own.
         timing: How often and how long.
         folder: For the processes' files; must exist.
         advance: Told how many steps are done, of how many.
 
     Returns:
-        Name -> outcome; every entry has one, failed or not.
+        Name -> outcome; every entrant has one, failed or not.
     """
     outcomes: dict[str, Outcome] = {}
     running: dict[str, Worker] = {}
-    steps = len(entries) * (1 + timing.rounds)
+    steps = len(entrants) * (1 + timing.rounds)
     with contextlib.ExitStack() as stack:
-        for done, entry in enumerate(entries):
+        for done, entrant in enumerate(entrants):
             advance(done, steps)
-            worker, outcomes[entry.name] = _start_best(entry, timing, folder, stack)
+            worker, outcomes[entrant.name] = _start_best(entrant, timing, folder, stack)
             if worker is not None:
-                running[entry.name] = worker
-        done = len(entries)
-        for order in round_orders([entry.name for entry in entries], timing.rounds):
+                running[entrant.name] = worker
+        done = len(entrants)
+        for order in round_orders([entrant.name for entrant in entrants], timing.rounds):
             for name in order:
                 if name in running:
                     outcomes[name] = _run_turn(running, name, timing.burst_seconds, outcomes[name])
@@ -128,22 +120,22 @@ def _run_turn(running: dict[str, Worker], name: str, seconds: float, outcome: Ou
 
 
 def _start_best(
-    entry: Entry, timing: Timing, folder: Path, stack: contextlib.ExitStack
+    entrant: Entrant, timing: Timing, folder: Path, stack: contextlib.ExitStack
 ) -> tuple[Worker | None, Outcome]:
-    """Start all contenders of an entry, let them take turns, keep the best and end the others."""
+    """Start all setups of an entrant, let them take turns, keep the best and end the others."""
     workers: dict[int, Worker] = {}
     trials: list[Trial] = []
-    for index, contender in enumerate(entry.contenders):
-        failure = contender.failure
+    for index, setup in enumerate(entrant.setups):
+        failure = setup.failure
         agreement: tuple[float, float] | None = None
-        if contender.spec is not None:
+        if setup.spec is not None:
             try:
-                workers[index] = stack.enter_context(Worker(contender.spec, folder / f"{entry.name}-{index}"))
-                agreement = _agreement(entry.reference, contender.spec)
+                workers[index] = stack.enter_context(Worker(setup.spec, folder / f"{entrant.name}-{index}"))
+                agreement = _agreement(entrant.reference, setup.spec)
             except WorkerError as err:
                 failure = str(err)
         cosine, difference = agreement or (None, None)
-        trials.append(Trial(settings=contender.settings, cosine=cosine, max_abs_difference=difference, failure=failure))
+        trials.append(Trial(settings=setup.settings, cosine=cosine, max_abs_difference=difference, failure=failure))
     trials = _try_all(workers, trials, timing)
     best = _choose(trials)
     for index, worker in workers.items():
@@ -156,7 +148,7 @@ def _start_best(
 
 
 def _try_all(workers: Mapping[int, Worker], trials: list[Trial], timing: Timing) -> list[Trial]:
-    """Return the trials with a time each; a contender without rivals needs none."""
+    """Return the trials with a time each; a setup without rivals needs none."""
     if len(workers) < 2:
         return trials
     times: dict[int, list[float]] = {index: [] for index in workers}

@@ -1,8 +1,8 @@
 """Prepared artifacts: checkpoints, graphs, inputs, each made once in a process of its own and used again.
 
-An artifact is known by its recipe: what kind it is, with which settings, from which other artifacts, by which versions
-of which packages, and by which source code of dynbert. Any change gives another key, hence another folder, so a run
-never measures what an older exporter wrote.
+An artifact is known by its blueprint: what kind it is, with which settings, from which other artifacts, by which
+versions of which packages, and by which source code of dynbert. Any change gives another key, hence another folder, so
+a run never measures what an older exporter wrote.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WORKER_MODULE",
     "PreparationError",
-    "Recipe",
+    "Blueprint",
     "Store",
     "child_environment",
     "code_digest",
@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 WORKER_MODULE = "dynbert_bench.worker"
-_RECIPE_FILE = "recipe.json"
+_BLUEPRINT_FILE = "blueprint.json"
 _MAX_SECONDS = 3600
 """An artifact that takes longer is given up; the slowest, a BERT-base, takes a few minutes."""
 _KEY_CHARACTERS = 16
-_MAKERS = "make_"
+_MAKER_PREFIX = "make_"
 """How the names of the modules begin that make artifacts."""
 
 
@@ -55,14 +55,14 @@ class PreparationError(ExportError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Blueprint:
     """How an artifact is made."""
 
     kind: str
     """Name among the worker's makers."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Values that JSON knows."""
-    sources: Mapping[str, Recipe] = field(default_factory=dict)
+    sources: Mapping[str, Blueprint] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     """Distributions whose version matters."""
 
@@ -96,11 +96,11 @@ class Store:
         self._progress = progress or SilentProgress()
         self._failures: dict[str, str] = {}
 
-    def get(self, recipe: Recipe) -> Path:
+    def get(self, blueprint: Blueprint) -> Path:
         """Return the folder of an artifact, made now where it is not there yet, its sources first.
 
         Args:
-            recipe: How it is made.
+            blueprint: How it is made.
 
         Returns:
             The folder.
@@ -108,26 +108,26 @@ class Store:
         Raises:
             PreparationError: If it, or a source of it, cannot be made; not tried twice in a run.
         """
-        folder = self.folder / f"{recipe.kind}-{recipe.key}"
-        if (folder / _RECIPE_FILE).is_file():
+        folder = self.folder / f"{blueprint.kind}-{blueprint.key}"
+        if (folder / _BLUEPRINT_FILE).is_file():
             return folder
         if folder.name in self._failures:
             raise PreparationError(self._failures[folder.name])
-        sources = {name: str(self.get(source)) for name, source in recipe.sources.items()}
+        sources = {name: str(self.get(source)) for name, source in blueprint.sources.items()}
         try:
-            with self._progress.stage(f"make {recipe.kind} {_brief(recipe)}"):
-                self._make(recipe, sources, folder)
+            with self._progress.stage(f"make {blueprint.kind} {_brief(blueprint)}"):
+                self._make(blueprint, sources, folder)
         except PreparationError as err:
             self._failures[folder.name] = str(err)
             raise
         return folder
 
-    def _make(self, recipe: Recipe, sources: dict[str, str], folder: Path) -> None:
+    def _make(self, blueprint: Blueprint, sources: dict[str, str], folder: Path) -> None:
         """Make an artifact beside its place and move it there when it is whole."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        spec = MakeSpec(kind=recipe.kind, settings=dict(recipe.settings), sources=sources, folder=str(partial))
+        spec = MakeSpec(kind=blueprint.kind, settings=dict(blueprint.settings), sources=sources, folder=str(partial))
         spec_file, log = (folder.with_name(f"{folder.name}{suffix}") for suffix in (".spec.json", ".log"))
         spec_file.write_bytes(msgspec.json.encode(spec))
         command = [sys.executable, "-m", WORKER_MODULE, "make", str(spec_file)]
@@ -137,14 +137,14 @@ class Store:
                     command, stdout=stream, stderr=stream, env=child_environment(), timeout=_MAX_SECONDS, check=False
                 )
             except subprocess.TimeoutExpired as err:
-                raise PreparationError(f"{recipe.kind} must be made within {_MAX_SECONDS} s, got more.") from err
+                raise PreparationError(f"{blueprint.kind} must be made within {_MAX_SECONDS} s, got more.") from err
         if result.returncode != 0:
             raise PreparationError(
-                f"{recipe.kind} must be made without an error, got exit code {result.returncode}: {last_lines(log)} "
+                f"{blueprint.kind} must be made without an error, got exit code {result.returncode}: {last_lines(log)} "
                 f"The whole log: {log}"
             )
-        text = json.dumps(recipe.describe(), indent=2, sort_keys=True)
-        (partial / _RECIPE_FILE).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(blueprint.describe(), indent=2, sort_keys=True)
+        (partial / _BLUEPRINT_FILE).write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
@@ -183,7 +183,7 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for root in (Path(dynbert.lengths.__file__).parent, Path(errors.__file__).parent):
         for path in sorted(root.rglob("*.py")):
-            if path.parent == Path(__file__).parent and not path.name.startswith(_MAKERS):
+            if path.parent == Path(__file__).parent and not path.name.startswith(_MAKER_PREFIX):
                 continue
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:_KEY_CHARACTERS]
@@ -204,5 +204,5 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def _brief(recipe: Recipe) -> str:
-    return ", ".join(str(value) for value in recipe.settings.values() if isinstance(value, str | int))
+def _brief(blueprint: Blueprint) -> str:
+    return ", ".join(str(value) for value in blueprint.settings.values() if isinstance(value, str | int))

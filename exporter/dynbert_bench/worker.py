@@ -1,4 +1,4 @@
-"""The child process: makes one artifact, or loads one candidate and runs bursts of it. See ``protocol.py``."""
+"""The child process: makes one artifact, or loads one competitor and runs bursts of it. See ``protocol.py``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["main", "make", "measure"]
 
 _MIN_RUNS = 3
-_WARM_UP_SECONDS = 0.3
 _PSS_FILE = Path("/proc/self/smaps_rollup")
 _MAKERS = {
     "checkpoint": ("make_models", "make_checkpoint"),
@@ -52,7 +51,7 @@ def make(spec: MakeSpec) -> None:
 
 
 def measure(spec: MeasureSpec, requests: TextIO, answers: TextIO) -> None:
-    """Load a candidate and run bursts until the requests end.
+    """Load a competitor and run bursts until the requests end.
 
     Args:
         spec: What to load, and the feeds.
@@ -69,9 +68,9 @@ def measure(spec: MeasureSpec, requests: TextIO, answers: TextIO) -> None:
     load_seconds = time.perf_counter() - start
     feeds = [prepare(feed) for feed in read_arrays(Path(spec.inputs))]
     write_arrays(Path(spec.outputs), [collect(run(feed)) for feed in feeds])
-    _run_burst(run, feeds, _WARM_UP_SECONDS)
+    _run_burst(run, feeds, spec.warm_up_seconds)
     gc.collect()
-    gc.disable()  # as timeit does: a collection in one candidate's burst would say nothing about the candidate
+    gc.disable()  # as timeit does: a collection in one competitor's burst would say nothing about the competitor
     _answer(answers, Ready(load_seconds=load_seconds, pss_bytes=_pss_bytes()))
     for line in requests:
         request = msgspec.json.decode(line, type=BurstRequest)

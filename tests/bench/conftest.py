@@ -35,6 +35,7 @@ def make_spec(tmp_path):
             options={},
             inputs=str(folder / "inputs.npz"),
             outputs=str(folder / "outputs.npz"),
+            warm_up_seconds=0.01,
             core=None,
         )
 

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from dynbert.lengths import LengthConfig
 from dynbert_bench import cli, run
 from dynbert_bench.options import FULL_PLAN, QUICK_PLAN, Group
+from dynbert_bench.request import Request
 from dynbert_bench.results import read_results
-from tests.bench.results_helper import make_results, make_row
+from tests.helpers.results import make_results, make_row
 
 _COMMAND = [sys.executable, "-c", "from dynbert_bench.cli import main; main()"]
 _PEERS = [group.value for group in Group]
@@ -47,7 +48,7 @@ def test_options_reach_the_request(invoke, tmp_path):
         *("--length-config", "30,20,10", "--calibration", texts),
     )
     assert result.exit_code == 0, result.output
-    assert request == run.Request(
+    assert request == Request(
         output=tmp_path,
         plan=QUICK_PLAN,
         model="m",
@@ -114,14 +115,14 @@ def test_smoke_run_of_dynbert_alone(tmp_path):
     process = _start(tmp_path, *_PEERS)
     assert process.returncode == 0, process.stderr
     results = read_results(tmp_path / "results.json")
-    assert [row.candidate for row in results.rows] == [
+    assert [row.competitor for row in results.rows] == [
         *("dynbert-full", "dynbert-balanced", "dynbert-fast", "dynbert-anytime"),
     ]
     for row in results.rows:
         assert row.failure is None
         assert row.median_ms > 0
         assert row.cosine > 0.9
-        assert len(row.rounds_ms) == QUICK_PLAN.rounds
+        assert len(row.rounds_ms) == QUICK_PLAN.timing.rounds
     assert all(item.gmacs_per_second > 0 for item in results.products)
     assert {item.profile for item in results.floors} == {"full", "balanced", "fast"}
     assert results.left_out == tuple(sorted(_PEERS))

@@ -48,7 +48,7 @@ def test_products_are_those_of_the_model():
     scores = Product("fp32", "attention scores", 12, 384, 32, 384)
     assert scores in products
     assert scores.macs == 8 * 12 * 384 * 32 * 384
-    assert len({item.recipe.key for item in products}) == len(products)
+    assert len({item.blueprint.key for item in products}) == len(products)
 
 
 def test_int8_scores_move_half_of_the_attention():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
+from dynbert_bench.goals import GOALS
+from dynbert_bench.notes import note_shares
 from dynbert_bench.plot import draw_plot
 from dynbert_bench.report import times_table, write_markdown
-from dynbert_bench.results import Trial, Verdict, read_results, write_results
-from dynbert_bench.run import _note_shares
-from dynbert_bench.targets import TARGETS
-from dynbert_export.errors import ExportError
-from tests.bench.results_helper import TC, make_results, make_row
+from dynbert_bench.results import Trial, Verdict, read_results
+from tests.helpers.results import TC, make_results, make_row
+
+_GOLDEN = Path(__file__).parents[1] / "golden" / "benchmark"
 
 
 def _rows(ours=10.0):
@@ -28,21 +31,21 @@ def _rows(ours=10.0):
 
 
 def test_targets_are_those_of_the_issue():
-    bounds = [(target.bound, target.is_least) for target in TARGETS]
+    bounds = [(goal.bound, goal.is_least) for goal in GOALS]
     least = [(28.0, True), (2.2, True), (1.35, True), (1.15, True), (1.4, True)]
     assert bounds == [*least, (1.6, False), (1.0, True)]
 
 
 def test_targets_are_judged_from_the_rows():
-    targets = make_results(_rows()).targets
-    assert [target.verdict for target in targets] == [Verdict.MET] * 6 + [Verdict.NOT_MET]
-    assert [target.ratio for target in targets] == pytest.approx([37.1, 3.0, 1.7, 1.5, 2.0, 1.25, 5.0 / 5.5])
-    assert (targets[0].lowest, targets[0].highest) == pytest.approx((371 / 11, 371 / 9))
-    assert (targets[5].lowest, targets[5].highest) == pytest.approx((9 / 8, 11 / 8))
+    goals = make_results(_rows()).goals
+    assert [goal.verdict for goal in goals] == [Verdict.MET] * 6 + [Verdict.NOT_MET]
+    assert [goal.ratio for goal in goals] == pytest.approx([37.1, 3.0, 1.7, 1.5, 2.0, 1.25, 5.0 / 5.5])
+    assert (goals[0].lowest, goals[0].highest) == pytest.approx((371 / 11, 371 / 9))
+    assert (goals[5].lowest, goals[5].highest) == pytest.approx((9 / 8, 11 / 8))
 
 
 def test_slower_graphs_miss_the_targets():
-    verdicts = [target.verdict for target in make_results(_rows(ours=14.5)).targets]
+    verdicts = [goal.verdict for goal in make_results(_rows(ours=14.5)).goals]
     assert verdicts == [
         *[Verdict.NOT_MET, Verdict.NOT_MET, Verdict.NOT_MET, Verdict.NOT_MET, Verdict.NOT_MET, Verdict.NOT_MET],
         Verdict.NOT_MET,
@@ -50,13 +53,13 @@ def test_slower_graphs_miss_the_targets():
 
 
 def test_a_target_whose_row_failed_or_is_missing_was_not_measured():
-    rows = [row for row in _rows() if row.candidate != "base-line" or row.cell.task == TC]
+    rows = [row for row in _rows() if row.competitor != "base-line" or row.cell.task == TC]
     rows = [
-        make_row("openvino-fast", 384, 1.0, failure="it broke") if row.candidate == "openvino-fast" else row
+        make_row("openvino-fast", 384, 1.0, failure="it broke") if row.competitor == "openvino-fast" else row
         for row in rows
     ]
     results = make_results(rows)
-    assert [target.verdict for target in results.targets][:5] == [
+    assert [goal.verdict for goal in results.goals][:5] == [
         Verdict.NOT_MEASURED,
         Verdict.MET,
         Verdict.MET,
@@ -67,20 +70,13 @@ def test_a_target_whose_row_failed_or_is_missing_was_not_measured():
 
 
 def test_a_smoke_run_gives_no_verdict():
-    targets = make_results(_rows(), is_quick=True).targets
-    assert {target.verdict for target in targets} == {Verdict.SMOKE_RUN, Verdict.NOT_MEASURED}
+    goals = make_results(_rows(), is_quick=True).goals
+    assert {goal.verdict for goal in goals} == {Verdict.SMOKE_RUN, Verdict.NOT_MEASURED}
 
 
-def test_results_survive_their_file(tmp_path):
-    results = make_results(_rows(), notes=("mind this",), left_out=("torch",))
-    write_results(tmp_path / "results.json", results)
-    assert read_results(tmp_path / "results.json") == results
-
-
-def test_results_of_another_schema_are_refused(tmp_path):
-    (tmp_path / "results.json").write_text('{"schema_version": 1, "surprise": true}', encoding="utf-8")
-    with pytest.raises(ExportError, match="must hold results of schema 1"):
-        read_results(tmp_path / "results.json")
+def test_report_of_recorded_results_is_the_recorded_one_to_the_last_byte():
+    text = write_markdown(read_results(_GOLDEN / "results.json"))
+    assert text == (_GOLDEN / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_says_everything():
@@ -90,7 +86,7 @@ def test_report_says_everything():
         Trial(settings="odd shapes", failure="not supported"),
     )
     rows = [
-        *(row for row in _rows() if row.candidate != "openvino-fast"),
+        *(row for row in _rows() if row.competitor != "openvino-fast"),
         make_row("openvino-fast", 384, 15.0, trials=trials),
         make_row("openvino-fast", 128, 40.0, batch=8),
         make_row("ort-static-full", 384, 1.0, cosine=0.5),
@@ -132,7 +128,7 @@ def test_plot_is_drawn(tmp_path):
 def test_contention_and_further_threads_are_noted():
     rows = [replace(make_row("a", 64, 1.0), cpu_share=share) for share in (1.0, 0.6, 0.9, 2.0)]
     rows = [replace(row, label=f"row {index}") for index, row in enumerate(rows)]
-    threads, contention = _note_shares(rows)
+    threads, contention = note_shares(rows)
     assert threads == "row 3 (question-answering, 64) used 2.00 s of CPU a second: that is more than one thread."
     assert "in 2 of 4 measurements; the worst off, row 1 (question-answering, 64), had it for 60% of" in contention
-    assert _note_shares(rows[:1]) == []
+    assert note_shares(rows[:1]) == []

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dynbert_bench.arrays import read_arrays
-from dynbert_bench.candidates import Choices, Registry
 from dynbert_bench.client import Worker, WorkerError
+from dynbert_bench.competitors import Choices, Registry
 from dynbert_bench.options import FULL_PLAN
 from dynbert_bench.protocol import Burst, Ready
 from dynbert_bench.worker import _MAKERS, _find_maker, measure
@@ -76,18 +76,18 @@ def test_what_packages_print_does_not_reach_the_protocol(make_spec, tmp_path):
 
 
 def test_every_kind_of_artifact_has_its_maker():
-    recipes = [recipe for cell in FULL_PLAN.cells for recipe in _recipes_of(Registry(FULL_PLAN), cell)]
-    recipes += _recipes_of(Registry(FULL_PLAN, Choices(model="m", model_digest="d")), FULL_PLAN.cells[0])
+    blueprints = [blueprint for cell in FULL_PLAN.cells for blueprint in _blueprints_of(Registry(FULL_PLAN), cell)]
+    blueprints += _blueprints_of(Registry(FULL_PLAN, Choices(model="m", model_digest="d")), FULL_PLAN.cells[0])
     kinds = {"product"}
-    while recipes:
-        recipe = recipes.pop()
-        kinds.add(recipe.kind)
-        recipes += recipe.sources.values()
+    while blueprints:
+        blueprint = blueprints.pop()
+        kinds.add(blueprint.kind)
+        blueprints += blueprint.sources.values()
     assert kinds == set(_MAKERS)
     assert all(callable(_find_maker(kind)) for kind in kinds)
 
 
-def _recipes_of(registry, cell):
-    candidates = registry.candidates(cell)
-    artifacts = [variant.artifact for candidate in candidates for variant in candidate.variants]
-    return [registry.inputs(cell), registry.reference(candidates[0], cell), *artifacts]
+def _blueprints_of(registry, cell):
+    competitors = registry.competitors(cell)
+    artifacts = [setup.artifact for competitor in competitors for setup in competitor.setups]
+    return [registry.inputs(cell), registry.reference(competitors[0], cell), *artifacts]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dynbert.manifest import Task
-from dynbert_bench.candidates import Choices, Registry
+from dynbert_bench.competitors import Choices, Registry
 from dynbert_bench.options import FULL_PLAN, QUICK_PLAN, Cell, Group
 
 _CELL = Cell(Task.QUESTION_ANSWERING, 384)
 
 
 def _by_name(registry=None, cell=_CELL):
-    return {item.name: item for item in (registry or Registry(FULL_PLAN)).candidates(cell)}
+    return {item.name: item for item in (registry or Registry(FULL_PLAN)).competitors(cell)}
 
 
 def test_every_row_that_was_asked_for_is_there():
@@ -27,39 +27,39 @@ def test_every_row_that_was_asked_for_is_there():
 
 
 def test_all_but_the_base_line_share_one_checkpoint():
-    candidates = _by_name()
-    base_line = candidates.pop("base-line")
-    assert len({item.checkpoint.key for item in candidates.values()}) == 1
+    competitors = _by_name()
+    base_line = competitors.pop("base-line")
+    assert len({item.checkpoint.key for item in competitors.values()}) == 1
     assert base_line.checkpoint.settings["hidden"] == 768
 
 
 def test_peers_with_lengths_start_from_the_graph_of_these_lengths():
-    candidates = _by_name()
+    competitors = _by_name()
     for name in ("ort-dynamic-fast", "ort-static-fast", "openvino-fast"):
-        for variant in candidates[name].variants:
-            graph = variant.artifact.sources["graph"]
+        for setup in competitors[name].setups:
+            graph = setup.artifact.sources["graph"]
             graph = graph.sources.get("graph", graph)  # the one before onnxruntime's optimizer
             assert graph.settings == {"profile": "fast"}
             assert graph.sources["bundle"].settings["profiles"]["fast"] == "315,251,242,159,142,33"
 
 
 def test_openvino_is_tried_with_fixed_and_dynamic_shapes_and_both_precisions():
-    options = [tuple(map(str, item.options.values())) for item in _by_name()["openvino-fast"].variants]
+    options = [tuple(map(str, item.options.values())) for item in _by_name()["openvino-fast"].setups]
     assert sorted(options) == [("None", "None"), ("None", "f32"), ("[1, 384]", "None"), ("[1, 384]", "f32")]
-    assert len(_by_name()["openvino-full"].variants) == 8
+    assert len(_by_name()["openvino-full"].setups) == 8
 
 
 def test_groups_are_left_out_on_request():
     registry = Registry(FULL_PLAN, Choices(without=frozenset(Group)))
-    assert {item.group for item in registry.candidates(_CELL)} == {None}
+    assert {item.group for item in registry.competitors(_CELL)} == {None}
     registry = Registry(FULL_PLAN, Choices(without=frozenset({Group.OPENVINO})))
-    assert Group.OPENVINO not in {item.group for item in registry.candidates(_CELL)}
+    assert Group.OPENVINO not in {item.group for item in registry.competitors(_CELL)}
 
 
 def test_a_given_model_is_the_checkpoint_of_all_but_the_base_line():
-    candidates = _by_name(Registry(FULL_PLAN, Choices(model="/a/model", model_digest="abc")))
-    base_line = candidates.pop("base-line")
-    assert {item.checkpoint.settings["folder"] for item in candidates.values()} == {"/a/model"}
+    competitors = _by_name(Registry(FULL_PLAN, Choices(model="/a/model", model_digest="abc")))
+    base_line = competitors.pop("base-line")
+    assert {item.checkpoint.settings["folder"] for item in competitors.values()} == {"/a/model"}
     assert base_line.checkpoint.kind == "checkpoint"
 
 
@@ -68,4 +68,4 @@ def test_plans_can_run_their_lengths():
         for config in (plan.fast, plan.balanced):
             config.check_layers(plan.shape.layers)
             config.check_max_length(plan.max_length)
-        assert plan.rounds >= (2 if plan.is_quick else 7)
+        assert plan.timing.rounds >= (2 if plan.is_quick else 7)

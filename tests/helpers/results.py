@@ -1,30 +1,30 @@
-"""Recorded results: rows with times that a test chooses."""
+"""Results of ``dynbert-bench``: rows with times that a test chooses."""
 
 from __future__ import annotations
 
+from dynbert.manifest import Task
+from dynbert_bench.goals import judge_goals
+from dynbert_bench.options import Cell, Shape
 from dynbert_bench.results import (
-    SCHEMA_VERSION,
-    CellInfo,
+    RESULTS_VERSION,
     Environment,
     FloorInfo,
-    ModelShape,
     ProductRate,
     Results,
     Row,
     Trial,
 )
-from dynbert_bench.targets import judge_targets
 
-QA, TC = "question-answering", "text-classification"
+QA, TC = Task.QUESTION_ANSWERING, Task.TEXT_CLASSIFICATION
 
 
-def make_row(candidate, tokens, ms, *, task=QA, batch=1, cosine=0.99, failure=None, rounds=None, trials=None):
+def make_row(competitor, tokens, ms, *, task=QA, batch=1, cosine=0.99, failure=None, rounds=None, trials=None):
     is_measured = failure is None
     return Row(
-        candidate=candidate,
-        label=f"label of {candidate}",
-        is_ours=candidate.startswith("dynbert"),
-        cell=CellInfo(task=task, tokens=tokens, batch=batch),
+        competitor=competitor,
+        label=f"label of {competitor}",
+        is_ours=competitor.startswith("dynbert"),
+        cell=Cell(task, tokens, batch),
         trials=trials or (Trial(settings="as it is", cosine=cosine, failure=failure, is_chosen=is_measured),),
         median_ms=ms if is_measured else None,
         rounds_ms=(rounds or (ms, ms)) if is_measured else (),
@@ -52,12 +52,12 @@ def make_results(rows, *, floor_ms=8.0, is_quick=False, notes=(), left_out=()):
     product = ProductRate(
         name="int8 projection", precision="int8", macs=10**9, median_ms=2.5, gmacs_per_second=400.0, failure=None
     )
-    shape = ModelShape(name="MiniLM", layers=6, hidden=384, heads=12, intermediate=1536, vocabulary=30522)
+    shape = Shape(name="MiniLM", layers=6, hidden=384, heads=12, intermediate=1536, vocabulary=30522)
     return Results(
-        schema_version=SCHEMA_VERSION,
+        schema_version=RESULTS_VERSION,
         is_quick=is_quick,
         model=shape,
-        base_line=ModelShape(name="BERT-base", layers=12, hidden=768, heads=12, intermediate=3072, vocabulary=30522),
+        base_line=Shape(name="BERT-base", layers=12, hidden=768, heads=12, intermediate=3072, vocabulary=30522),
         lengths={"fast": "315,251,242,159,142,33"},
         rounds=2,
         burst_seconds=0.3,
@@ -79,7 +79,7 @@ def make_results(rows, *, floor_ms=8.0, is_quick=False, notes=(), left_out=()):
         rows=tuple(rows),
         products=(product,),
         floors=floors,
-        targets=judge_targets(rows, floors, is_quick=is_quick),
+        goals=judge_goals(rows, floors, is_quick=is_quick),
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
