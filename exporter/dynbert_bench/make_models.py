@@ -23,7 +23,8 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task
 from dynbert_bench.arrays import read_arrays, write_arrays
 from dynbert_bench.layout import INPUTS_FILE, OUTPUTS_FILE
-from dynbert_export.checkpoint.load import load_checkpoint, load_model, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint, load_model
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.encoding import encode_packed
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.samples import choose_samples

@@ -18,7 +18,8 @@ from dynbert.cpu import int8_target
 from dynbert.manifest import Target
 from dynbert_bench.layout import BUNDLE, GRAPH_FILE, MODEL_FILE
 from dynbert_bench.make_models import load_transformers_model
-from dynbert_export.checkpoint.load import load_checkpoint, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
 

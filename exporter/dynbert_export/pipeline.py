@@ -15,7 +15,8 @@ from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
 from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, write_companions
 from dynbert_export.bundle.publish import check_output, stage_bundle
-from dynbert_export.checkpoint.load import load_checkpoint, load_model, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint, load_model
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
 from dynbert_export.gates.answers import answer, judge
@@ -29,6 +30,7 @@ from dynbert_export.int8.choose import quantize
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name
 from dynbert_export.job import Job, published_graphs
+from dynbert_export.options.profiles import add_configured
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.variants import FP32_SET, list_variants
@@ -85,6 +87,7 @@ def export_bundle(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
         config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
+        profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
         texts = load_texts(config.calibration, checkpoint.task)
         data = prepare_data(
@@ -95,9 +98,9 @@ def export_bundle(
             max_length=checkpoint.max_length,
             seed=config.seed,
         )
-    for note in (*checkpoint.notes, *([texts.note] if texts.note else [])):
+    for note in filter(None, (*checkpoint.notes, configured, texts.note)):
         progress.note(note)
-    variants = list_variants(config.profiles, checkpoint.config.num_hidden_layers)
+    variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
         job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():

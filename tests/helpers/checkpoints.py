@@ -14,20 +14,29 @@ from typing import TYPE_CHECKING, Any
 from dynbert.manifest import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 __all__ = [
     "LABELS",
+    "TEXTS",
     "VOCABULARY",
     "edit_json",
     "make_checkpoint",
+    "rewrite_weights",
+    "run_checkpoint",
+    "run_model",
     "write_sentence_transformers_files",
     "write_tokenizer",
 ]
 
 LABELS = ("negative", "neutral", "positive")
 """Classes of the text- and token-classification checkpoints; other counts get LABEL_0, LABEL_1, ..."""
+
+TEXTS = ("the city was great", "a good story about the old bridge and the river at night", "water")
+"""What ``run_model`` runs on."""
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CHARACTERS = (*string.ascii_lowercase, *string.digits)
@@ -173,3 +182,56 @@ def edit_json(path: Path, **changes: Any) -> None:
     """
     values = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}), encoding="utf-8")
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace the weights of a checkpoint by what ``change`` makes of them.
+
+    Args:
+        folder: The checkpoint.
+        change: Name -> tensor, as stored, to the same.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in change(load_file(path)).items()}, path)
+
+
+def run_checkpoint(folder: Path) -> NDArray[Any]:
+    """Load a checkpoint as the exporter does, and run it.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        As from ``run_model``.
+    """
+    from dynbert_export.checkpoint.load import load_checkpoint, load_model
+    from dynbert_export.checkpoint.tokenizer import load_tokenizer
+
+    checkpoint = load_checkpoint(str(folder))
+    return run_model(load_model(checkpoint), load_tokenizer(checkpoint), checkpoint.task)
+
+
+def run_model(model: Any, tokenizer: Any, task: Task = Task.FEATURE_EXTRACTION) -> NDArray[Any]:
+    """Run a model of PyTorch on ``TEXTS``.
+
+    Args:
+        model: Ours or transformers'.
+        tokenizer: Its tokenizer.
+        task: What it computes; the rows of multiple choice have another shape.
+
+    Returns:
+        The first output, ``[texts, values]``; both outputs of pretraining side by side.
+    """
+    import numpy as np
+    import torch
+
+    from dynbert.inputs import INPUT_NAMES, arrange_rows
+
+    rows = tokenizer(list(TEXTS), padding=True, return_tensors="np")
+    feed = arrange_rows({name: rows[name] for name in INPUT_NAMES}, task)
+    with torch.no_grad():
+        outputs = model(**{name: torch.from_numpy(array) for name, array in feed.items()}).to_tuple()
+    heads = outputs[: 2 if task is Task.PRETRAINING else 1]
+    return np.concatenate([output.numpy().reshape(len(TEXTS), -1) for output in heads], axis=1)

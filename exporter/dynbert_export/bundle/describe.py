@@ -28,7 +28,7 @@ from dynbert.manifest import (
 )
 from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
 from dynbert.session import open_graph
-from dynbert_export.checkpoint.load import save_tokenizer
+from dynbert_export.checkpoint.tokenizer import save_tokenizer
 from dynbert_export.job import published_graphs
 from dynbert_export.report.card import write_card
 from dynbert_export.tasks import HEADS

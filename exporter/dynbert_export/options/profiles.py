@@ -14,7 +14,18 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, is_file_name
 from dynbert_export.errors import collect_faults
 
-__all__ = ["DEFAULT_NAME", "MAX_NAME_LENGTH", "Profile", "make_profiles", "parse_profile"]
+__all__ = [
+    "CONFIGURED_NAME",
+    "DEFAULT_NAME",
+    "MAX_NAME_LENGTH",
+    "Profile",
+    "add_configured",
+    "make_profiles",
+    "parse_profile",
+]
+
+CONFIGURED_NAME = "configured"
+"""Name of the profile with the lengths that a checkpoint's own config has."""
 
 DEFAULT_NAME = "custom"
 """Name of a profile that was given without one; a second one needs a name of its own."""
@@ -92,6 +103,31 @@ def make_profiles(given: object) -> tuple[Profile, ...]:
     if faults:
         raise InputError("\n".join(faults))
     return tuple(profiles)
+
+
+def add_configured(
+    profiles: tuple[Profile, ...], lengths: LengthConfig | None
+) -> tuple[tuple[Profile, ...], str | None]:
+    """Add the lengths of a checkpoint's own config to the profiles that the caller asked for, which win.
+
+    Args:
+        profiles: The caller's.
+        lengths: The checkpoint's; None where it has none.
+
+    Returns:
+        The profiles, one more where none has these lengths or the name ``CONFIGURED_NAME``; and what the caller should
+        be told of it, None without such lengths.
+    """
+    if lengths is None:
+        return profiles, None
+    found = f"config.json has the length_config {lengths}"
+    for profile in profiles:
+        if profile.lengths == lengths:
+            return profiles, f"{found}: it is the profile {profile.name}."
+    for profile in profiles:
+        if profile.name.lower() == CONFIGURED_NAME:
+            return profiles, f"{found}: it is left out, because the profile {profile.name} was asked for with others."
+    return (*profiles, Profile(CONFIGURED_NAME, lengths)), f"{found}: it is exported as the profile {CONFIGURED_NAME}."
 
 
 def _items(given: object) -> Iterable[Profile | str | tuple[object, object]]:

@@ -9,7 +9,8 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
-from dynbert_export.checkpoint.load import load_checkpoint, load_tokenizer
+from dynbert_export.checkpoint.load import load_checkpoint
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.encoding import encode_packed, encode_padded, find_mask_token_id, mask_tokens
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.samples import Sample

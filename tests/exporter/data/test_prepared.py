@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynbert.manifest import Task
-from dynbert_export.checkpoint.load import load_tokenizer
+from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.data.files import CalibrationTexts, load_texts
 from dynbert_export.data.prepared import prepare_data
 from dynbert_export.data.samples import Sample
