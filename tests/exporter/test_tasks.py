@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dynbert.manifest import Task
-from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task
+from dynbert_export.tasks import ARCHITECTURES, HEADS, Metric, ProblemType, find_metric, find_task
 
 
 def test_every_task_has_a_head_of_its_own():
@@ -44,6 +44,28 @@ def test_optimum_infers_the_same_task_where_it_knows_the_head(task):
 @pytest.mark.parametrize("architecture", [None, "BertLMHeadModel", "RobertaForMaskedLM", "AutoModel", "bertmodel"])
 def test_other_architectures_have_no_task(architecture):
     assert find_task(architecture) is None
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "metric"),
+    [
+        (ProblemType.SINGLE_LABEL, Metric.LABEL_AGREEMENT),
+        (ProblemType.MULTI_LABEL, Metric.LABEL_AGREEMENT),
+        (ProblemType.REGRESSION, Metric.CLOSENESS),
+        (ProblemType.RANKING, Metric.RANK_CORRELATION),
+        ("ranking", Metric.RANK_CORRELATION),
+        (None, Metric.LABEL_AGREEMENT),
+    ],
+)
+def test_the_metric_of_a_text_classification_follows_from_its_problem_type(problem_type, metric):
+    assert find_metric(Task.TEXT_CLASSIFICATION, problem_type) is metric
+
+
+def test_every_other_task_has_one_metric():
+    found = {task: find_metric(task) for task in set(Task) - {Task.TEXT_CLASSIFICATION}}
+    assert found.pop(Task.NEXT_SENTENCE_PREDICTION) is Metric.LABEL_AGREEMENT
+    assert set(found.values()) == set(Metric) - {Metric.LABEL_AGREEMENT, Metric.CLOSENESS, Metric.RANK_CORRELATION}
+    assert len(set(found.values())) == len(found)
 
 
 @pytest.mark.parametrize("task", list(Task))
