@@ -42,9 +42,15 @@ def _int8_weights(path):
 @pytest.mark.parametrize("task", _TASKS)
 def test_bundle_has_every_file_and_no_other(bundles, task):
     graphs = {f"{profile}.{precision}.onnx" for profile in _PROFILES for precision in ("int8", "fp32")}
-    others = {"weights.int8.bin", "weights.fp32.bin", "tokenizer.json", "config.json", "probe.npz", "README.md"}
-    assert {path.name for path in bundles[task].iterdir()} == graphs | others | {"manifest.json"}
-    assert not any(path.is_symlink() for path in bundles[task].iterdir())
+    weights = {"weights.int8.bin", "weights.fp32.bin"}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    others = {"manifest.json", "config.json", "probe.npz", "README.md"}
+    if task is Task.FEATURE_EXTRACTION:
+        others |= {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+        others |= {"1_Pooling", "1_Pooling/config.json"}
+    found = {path.relative_to(bundles[task]).as_posix() for path in bundles[task].rglob("*")}
+    assert found == graphs | weights | tokenizer | others
+    assert not any(path.is_symlink() for path in bundles[task].rglob("*"))
 
 
 @pytest.mark.parametrize("task", _TASKS)

@@ -28,6 +28,7 @@ from dynbert.manifest import (
 )
 from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
 from dynbert.session import open_graph
+from dynbert_export.bundle.sentence_transformers_files import write_sentence_transformers_files
 from dynbert_export.checkpoint.tokenizer import save_tokenizer
 from dynbert_export.job import published_graphs
 from dynbert_export.report.card import write_card
@@ -51,15 +52,23 @@ _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural
 
 
 def write_companions(job: Job, graphs: Graphs) -> None:
-    """Write the tokenizer, the config and the probe into the staged bundle.
+    """Write the tokenizer, the config, sentence-transformers' files and the probe into the staged bundle.
 
     Args:
         job: The export.
         graphs: All graphs that were made; the probe records the published ones.
     """
-    bundle = job.bundle
-    save_tokenizer(job.tokenizer, bundle)
-    job.checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
+    bundle, checkpoint = job.bundle, job.checkpoint
+    save_tokenizer(job.tokenizer, bundle, max_length=checkpoint.max_length)
+    checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
+    if checkpoint.pooling is not None:
+        write_sentence_transformers_files(
+            bundle,
+            checkpoint.pooling,
+            checkpoint.package,
+            dimensions=checkpoint.config.hidden_size,
+            max_length=checkpoint.max_length,
+        )
     tokens = _count_probe_tokens(job.checkpoint)
     first = {name: array[:1, ..., :tokens] for name, array in job.data.calibration[0].items()}
     arrays = {input_key(name): array for name, array in first.items()}

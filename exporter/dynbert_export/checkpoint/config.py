@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import LengthConfigError
-from dynbert_export.checkpoint.source import read_json_object
+from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
 from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS
 

@@ -1,26 +1,38 @@
 """What sentence-transformers' files say of a checkpoint: how token states become one embedding.
 
 A module that is not known here would change the embedding, so that a bundle without it would answer something else
-than the model does; such a checkpoint is refused. The files are read directly: the package is not needed.
+than the model does; such a checkpoint is refused. The files are read directly: the package is not needed. What a bundle
+gives sentence-transformers in turn, ``bundle/sentence_transformers_files.py`` writes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import Pooling, PoolingMode, is_file_name
-from dynbert_export.checkpoint.source import read_json, read_json_object
+from dynbert_export.checkpoint.json_files import read_json, read_json_object
 from dynbert_export.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["EmbeddingFiles", "read_embedding_files"]
+__all__ = [
+    "MODULES_FILE",
+    "PACKAGE_FILE",
+    "TRANSFORMER_FILE",
+    "EmbeddingFiles",
+    "PackageSettings",
+    "read_embedding_files",
+]
 
-_MODULES_FILE = "modules.json"
+MODULES_FILE = "modules.json"
+TRANSFORMER_FILE = "sentence_bert_config.json"
+PACKAGE_FILE = "config_sentence_transformers.json"
 _KNOWN = ("Transformer", "Pooling", "Normalize", "Dropout")
 """Dropout does nothing outside training."""
+_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _LEGACY_PREFIX = "pooling_mode_"
 _MODES = {
     "mean": PoolingMode.MEAN,
@@ -28,6 +40,27 @@ _MODES = {
     "cls": PoolingMode.CLS,
     "cls_token": PoolingMode.CLS,
 }
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """What sentence-transformers does before and after it embeds: a bundle computes none of it, but passes it on."""
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Name -> what it can put before a text."""
+    default_prompt_name: str | None = None
+    """The prompt that it puts before every text; None for none."""
+    include_prompt: bool = True
+    """Whether a prompt's tokens are pooled."""
+    similarity: str | None = None
+    """How it compares embeddings; None for its default."""
+    dimensions: int | None = None
+    """The first so many numbers of an embedding are given; None for all."""
+
+    @property
+    def default_prompt(self) -> str | None:
+        """What stands before every text; None for nothing."""
+        return None if self.default_prompt_name is None else self.prompts[self.default_prompt_name] or None
 
 
 @dataclass(frozen=True)
@@ -39,8 +72,7 @@ class EmbeddingFiles:
     """Longest input in tokens; None where they leave it to the tokenizer."""
     lowercase: bool
     """Whether texts are lowercased before the tokenizer sees them."""
-    default_prompt: str | None
-    """What the package puts before every text; None for nothing."""
+    package: PackageSettings
 
 
 def read_embedding_files(folder: Path) -> EmbeddingFiles | None:
@@ -56,11 +88,11 @@ def read_embedding_files(folder: Path) -> EmbeddingFiles | None:
         CheckpointError: If a file is broken, points out of the folder, or names a module or a pooling that a bundle
             cannot do.
     """
-    path = folder / _MODULES_FILE
+    path = folder / MODULES_FILE
     if not path.is_file():
         return None
     modules = _read_modules(path)
-    transformer = folder / "sentence_bert_config.json"
+    transformer = folder / TRANSFORMER_FILE
     settings = read_json_object(transformer) if transformer.is_file() else {}
     if settings.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise CheckpointError(
@@ -69,11 +101,12 @@ def read_embedding_files(folder: Path) -> EmbeddingFiles | None:
     max_length = settings.get("max_seq_length")
     if max_length is not None and (type(max_length) is not int or max_length < 1):
         raise CheckpointError(f"max_seq_length must be a whole number of tokens, got {max_length!r} in {transformer}.")
+    mode, include_prompt = _read_pooling(folder, modules["Pooling"])
     return EmbeddingFiles(
-        pooling=Pooling(mode=_read_mode(folder, modules["Pooling"]), normalize="Normalize" in modules),
+        pooling=Pooling(mode=mode, normalize="Normalize" in modules),
         max_length=max_length,
         lowercase=settings.get("do_lower_case") is True,
-        default_prompt=_read_default_prompt(folder / "config_sentence_transformers.json"),
+        package=_read_package_settings(folder / PACKAGE_FILE, include_prompt=include_prompt),
     )
 
 
@@ -105,10 +138,10 @@ def _read_modules(path: Path) -> dict[str, str]:
     return found
 
 
-def _read_mode(folder: Path, place: str) -> PoolingMode:
-    """Return the pooling of the module in a folder of the checkpoint."""
+def _read_pooling(folder: Path, place: str) -> tuple[PoolingMode, bool]:
+    """Return the pooling of the module in a folder of the checkpoint, and whether it pools a prompt's tokens."""
     if not is_file_name(place):
-        raise CheckpointError(f"{folder / _MODULES_FILE} must name folders of the checkpoint, got {place!r}.")
+        raise CheckpointError(f"{folder / MODULES_FILE} must name folders of the checkpoint, got {place!r}.")
     path = folder / place / "config.json"
     settings = read_json_object(path)
     modes = _list_modes(settings)
@@ -116,7 +149,7 @@ def _read_mode(folder: Path, place: str) -> PoolingMode:
         raise CheckpointError(
             f"Pooling must be mean or cls, got {', '.join(modes)} in {path}. A bundle cannot compute this embedding."
         )
-    return _MODES[modes[0]]
+    return _MODES[modes[0]], settings.get("include_prompt") is not False
 
 
 def _list_modes(settings: dict[str, Any]) -> list[str]:
@@ -128,11 +161,18 @@ def _list_modes(settings: dict[str, Any]) -> list[str]:
     return [key.removeprefix(_LEGACY_PREFIX) for key in on] or ["mean"]  # its own default
 
 
-def _read_default_prompt(path: Path) -> str | None:
-    """Return the prompt that the package would put before every text; None for none."""
-    if not path.is_file():
-        return None
-    settings = read_json_object(path)
+def _read_package_settings(path: Path, *, include_prompt: bool) -> PackageSettings:
+    """Return what the package's own file says; what is not of its kind is left out, as nothing here depends on it."""
+    settings = read_json_object(path) if path.is_file() else {}
     prompts, name = settings.get("prompts"), settings.get("default_prompt_name")
-    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
-    return prompt if isinstance(prompt, str) and prompt else None
+    if not isinstance(prompts, dict):
+        prompts = {}
+    known = {key: prompt for key, prompt in prompts.items() if isinstance(prompt, str)}
+    similarity, dimensions = settings.get("similarity_fn_name"), settings.get("truncate_dim")
+    return PackageSettings(
+        prompts=known,
+        default_prompt_name=name if isinstance(name, str) and name in known else None,
+        include_prompt=include_prompt,
+        similarity=similarity if similarity in _SIMILARITIES else None,
+        dimensions=dimensions if type(dimensions) is int and dimensions > 0 else None,
+    )

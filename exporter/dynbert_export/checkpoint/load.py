@@ -20,14 +20,16 @@ from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.checkpoint.config import RANKING, find_architecture, find_problem_type, list_labels, read_config
-from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, read_embedding_files
-from dynbert_export.checkpoint.source import find_checkpoint, read_json_object
+from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, PackageSettings, read_embedding_files
+from dynbert_export.checkpoint.json_files import read_json_object
+from dynbert_export.checkpoint.source import find_checkpoint
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.vocabularies import TaskOption
 from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, find_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import BertConfig, PreTrainedModel
@@ -58,6 +60,8 @@ class Checkpoint:
     """Longest input in tokens, special tokens included."""
     pooling: Pooling | None
     """Feature extraction only."""
+    package: PackageSettings
+    """What sentence-transformers does beside embedding; feature extraction only."""
     lowercase: bool
     """Whether texts are lowercased before the tokenizer's own rules; ``load_tokenizer`` sees to it."""
     length_config: LengthConfig | None
@@ -117,6 +121,7 @@ def load_checkpoint(
         problem_type=find_problem_type(config) if chosen is Task.TEXT_CLASSIFICATION else None,
         max_length=longest,
         pooling=_choose_pooling(chosen, files),
+        package=files.package if files is not None else PackageSettings(),
         lowercase=files is not None and files.lowercase,
         length_config=_clamp(lengths, longest),
         notes=_write_notes(chosen, config, files),
@@ -231,11 +236,8 @@ def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -
         notes.append(
             "The checkpoint has no sentence-transformers files: embeddings are mean pooled and not normalised."
         )
-    if files is not None and files.default_prompt is not None:
-        prompt = files.default_prompt
-        notes.append(
-            f"sentence-transformers puts {prompt!r} before every text of this model. A bundle does not: add it."
-        )
+    if files is not None:
+        notes += _explain_package(files.package)
     if task is Task.TEXT_CLASSIFICATION and config.problem_type is None and find_problem_type(config) == RANKING:
         notes.append(
             "The classifier has one logit and config.json states no problem_type: the score is the logit itself "
@@ -244,3 +246,20 @@ def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -
     if getattr(config, "count_padded_queries", False):
         notes.append("config.json sets count_padded_queries: which tokens are dropped then depends on padding.")
     return tuple(notes)
+
+
+def _explain_package(settings: PackageSettings) -> Iterator[str]:
+    """Yield what sentence-transformers does around this model and the runtime does not."""
+    prompt = settings.default_prompt
+    if prompt is not None and settings.include_prompt:
+        yield f"sentence-transformers puts {prompt!r} before every text of this model. A bundle does not: add it."
+    elif prompt is not None:
+        yield (
+            f"sentence-transformers puts {prompt!r} before every text of this model, and leaves its tokens out of the "
+            "pooling. A bundle does neither."
+        )
+    if settings.dimensions is not None:
+        yield (
+            f"sentence-transformers cuts this model's embeddings to {settings.dimensions} dimensions. A bundle does "
+            "not: cut them."
+        )

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a folder, or a model hub; and its JSON files.
+"""Where a checkpoint comes from: a folder, or a model hub.
 
 From a hub, only what an export reads is fetched: safetensors where there are any, a pickled ``pytorch_model.bin`` only
 where there are none, and never code.
@@ -6,15 +6,13 @@ where there are none, and never code.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dynbert.errors import InputError
 from dynbert_export.errors import CheckpointError
 
-__all__ = ["Source", "find_checkpoint", "read_json", "read_json_object"]
+__all__ = ["Source", "find_checkpoint"]
 
 _SMALL_FILES = (
     "config.json",
@@ -68,44 +66,6 @@ def find_checkpoint(model: str, *, revision: str | None = None) -> Source:
         raise CheckpointError(f"Model folder must exist, got {got} at {model}. Pass a folder or a hub id.")
     folder = _fetch(model, revision)
     return Source(folder, name=model, revision=folder.name)  # the cache keeps each commit under its hash
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file of a checkpoint holds.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The decoded value.
-
-    Raises:
-        CheckpointError: If the file is missing, unreadable or no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as err:
-        raise CheckpointError(f"A checkpoint must have a readable {path.name}, got {path} ({err.strerror}).") from err
-    except (ValueError, RecursionError) as err:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise CheckpointError(f"{path} must be JSON, got: {err}. Get the file again.") from err
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a checkpoint.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The object.
-
-    Raises:
-        CheckpointError: If the file is missing, unreadable, no JSON or no object.
-    """
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(value).__name__}. Get the file again.")
-    return value
 
 
 def _is_path_like(model: str) -> bool:

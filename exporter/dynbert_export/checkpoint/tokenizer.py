@@ -1,10 +1,18 @@
-"""The tokenizer of a checkpoint: loaded in its fast form, and written as the one file that the runtime reads."""
+"""The tokenizer of a checkpoint: loaded in its fast form, and written for the runtime and for transformers.
+
+The runtime reads ``tokenizer.json`` alone. transformers also wants to know how long an input may be and which tokens
+are special; it must pad and truncate on the runtime's side, and not put the rules of a class in place of the file's.
+So the files for it are written anew, not copied: they name the class that takes ``tokenizer.json`` as it is, and no
+code.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert.tokenization import TOKENIZER_FILE
+from dynbert_export.checkpoint.json_files import write_json
 from dynbert_export.errors import CheckpointError
 from dynbert_export.tasks import HEADS
 
@@ -65,26 +73,60 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
     return loaded
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
-    """Write ``tokenizer.json`` for the runtime, without truncation and padding, which are the runtime's to decide.
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_length: int) -> None:
+    """Write ``tokenizer.json`` for the runtime, and beside it what transformers wants to know.
+
+    The first is without truncation and padding, which are the reader's to decide.
 
     Args:
         tokenizer: As from ``load_tokenizer``; stays as it is.
         folder: Where to write; must exist.
-
-    Returns:
-        The file.
+        max_length: Longest input in tokens, special tokens included.
     """
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    path = folder / TOKENIZER_FILE
-    path.write_text(
-        backend.to_str(pretty=True), encoding="utf-8"
-    )  # its own save() raises plain Exception on a full disk
-    return path
+    # Not by its own save(), which raises plain Exception on a full disk.
+    (folder / TOKENIZER_FILE).write_text(backend.to_str(pretty=True), encoding="utf-8")
+    special = _list_special_tokens(tokenizer)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "model_input_names": [INPUT_IDS, TOKEN_TYPE_IDS, ATTENTION_MASK],
+        "padding_side": "right",
+        "truncation_side": "right",
+        **_list_bert_rules(backend.normalizer),
+        **special,
+    }
+    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "special_tokens_map.json", special)
+
+
+def _list_special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Return role -> token, of those in the vocabulary: for any other, transformers would make up an id."""
+    known = tokenizer.get_vocab()
+    roles = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    return {name: token for name, token in roles.items() if token in known}
+
+
+def _list_bert_rules(normalizer: Any) -> dict[str, Any]:
+    """Return BERT's rules for characters, in case somebody loads the tokenizer as ``BertTokenizerFast``.
+
+    That class would put its own in place of those in ``tokenizer.json``.
+    """
+    from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
+
+    parts = list(normalizer) if isinstance(normalizer, Sequence) else [normalizer]
+    rules = next((part for part in parts if isinstance(part, BertNormalizer)), None)
+    if rules is None:
+        return {}
+    return {
+        "do_lower_case": rules.lowercase or any(isinstance(part, Lowercase) for part in parts),
+        "strip_accents": rules.strip_accents,
+        "tokenize_chinese_chars": rules.handle_chinese_chars,
+    }
 
 
 def _has_mask_token(tokenizer: PreTrainedTokenizerFast, folder: Path) -> bool:

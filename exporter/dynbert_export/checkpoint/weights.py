@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import is_file_name
-from dynbert_export.checkpoint.source import read_json_object
+from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
 
 if TYPE_CHECKING:

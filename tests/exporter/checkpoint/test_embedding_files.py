@@ -7,6 +7,7 @@ import json
 import pytest
 
 from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert_export.checkpoint.embedding_files import PackageSettings
 from dynbert_export.checkpoint.load import load_checkpoint
 from dynbert_export.errors import CheckpointError
 from tests.helpers.checkpoints import edit_json, make_checkpoint, write_sentence_transformers_files
@@ -42,12 +43,46 @@ def test_files_that_the_current_sentence_transformers_writes_are_read(embedder, 
     assert checkpoint.max_length == 40
 
 
-def test_a_default_prompt_is_told(embedder):
+_PUTS = "sentence-transformers puts 'query: ' before every text of this model"
+_QUERY = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "include_prompt", "notes"),
+    [
+        ({"prompts": {"query": "query: "}}, True, ()),
+        ({"prompts": {"query": ""}, "default_prompt_name": "query"}, True, ()),
+        (_QUERY, True, (f"{_PUTS}. A bundle does not: add it.",)),
+        (_QUERY, False, (f"{_PUTS}, and leaves its tokens out of the pooling. A bundle does neither.",)),
+        (
+            {"truncate_dim": 16},
+            True,
+            ("sentence-transformers cuts this model's embeddings to 16 dimensions. A bundle does not: cut them.",),
+        ),
+    ],
+)
+def test_what_the_package_does_beside_embedding_is_told(embedder, settings, include_prompt, notes):
     write_sentence_transformers_files(embedder)
-    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
-    (embedder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
-    (note,) = load_checkpoint(str(embedder)).notes
-    assert "puts 'query: ' before every text" in note
+    (embedder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    edit_json(embedder / "1_Pooling" / "config.json", include_prompt=include_prompt)
+    assert load_checkpoint(str(embedder)).notes == notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, PackageSettings()),
+        (_QUERY | {"similarity_fn_name": "dot", "truncate_dim": 8}, PackageSettings(*_QUERY.values(), True, "dot", 8)),
+        ({"prompts": ["query: "], "default_prompt_name": "query"}, PackageSettings()),
+        ({"prompts": {"query": 3, "other": "o: "}, "default_prompt_name": "query"}, PackageSettings({"other": "o: "})),
+        ({"default_prompt_name": 3, "similarity_fn_name": "mine.run", "truncate_dim": -1}, PackageSettings()),
+        ({"similarity_fn_name": ["dot"], "truncate_dim": True}, PackageSettings()),
+    ],
+)
+def test_settings_of_the_package_are_kept_where_they_are_of_their_kind(embedder, settings, expected):
+    write_sentence_transformers_files(embedder)
+    (embedder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert load_checkpoint(str(embedder)).package == expected
 
 
 _DENSE = {"type": "sentence_transformers.models.Dense", "path": "3_Dense"}

@@ -43,11 +43,84 @@ def test_save_tokenizer_leaves_truncation_and_padding_to_the_runtime(embedder, t
 
     tokenizer = load_tokenizer(load_checkpoint(str(embedder)))
     tokenizer(TEXTS, padding="max_length", truncation=True, max_length=5)
-    path = save_tokenizer(tokenizer, tmp_path)
-    saved = Tokenizer.from_file(str(path))
+    save_tokenizer(tokenizer, tmp_path, max_length=48)
+    saved = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert (saved.truncation, saved.padding) == (None, None)
     assert tokenizer.backend_tokenizer.padding is not None, "the given one stays as it is"
     assert saved.encode(TEXTS[1]).ids == tokenizer(TEXTS[1])["input_ids"]
+
+
+_SPECIAL = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+
+
+def test_save_tokenizer_writes_what_transformers_wants_to_know_and_nothing_of_the_checkpoint_s_own(embedder, tmp_path):
+    edit_json(
+        embedder / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["code.Tokenizer", None]},
+        name_or_path="/home/me",
+    )
+    save_tokenizer(load_tokenizer(load_checkpoint(str(embedder))), tmp_path, max_length=48)
+    assert _read(tmp_path / "special_tokens_map.json") == _SPECIAL
+    assert _read(tmp_path / "tokenizer_config.json") == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": 48,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "padding_side": "right",
+        "truncation_side": "right",
+        "do_lower_case": True,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        **_SPECIAL,
+    }
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_save_tokenizer_names_only_tokens_of_the_vocabulary(embedder, tmp_path):
+    tokenizer = load_tokenizer(load_checkpoint(str(embedder)))
+    tokenizer._special_tokens_map |= {"mask_token": "<gone>"}
+    save_tokenizer(tokenizer, tmp_path, max_length=48)
+    special = {role: token for role, token in _SPECIAL.items() if role != "mask_token"}
+    assert _read(tmp_path / "special_tokens_map.json") == special
+
+
+@pytest.mark.parametrize(
+    ("asked", "do_lower_case", "expected"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_save_tokenizer_tells_whether_case_is_lost(embedder, tmp_path, asked, do_lower_case, expected):
+    from transformers import BertTokenizerFast
+
+    BertTokenizerFast(
+        str(embedder / "vocab.txt"), do_lower_case=do_lower_case, strip_accents=False, tokenize_chinese_chars=False
+    ).save_pretrained(embedder)
+    write_sentence_transformers_files(embedder)
+    edit_json(embedder / "sentence_bert_config.json", do_lower_case=asked)
+    tokenizer = load_tokenizer(load_checkpoint(str(embedder)))
+    save_tokenizer(tokenizer, tmp_path, max_length=48)
+    saved = BertTokenizerFast.from_pretrained(tmp_path)
+    assert saved("The CITY, Zürich").input_ids == tokenizer("The CITY, Zürich").input_ids
+    settings = _read(tmp_path / "tokenizer_config.json")
+    assert settings["do_lower_case"] is expected
+    assert (settings["strip_accents"], settings["tokenize_chinese_chars"]) == (False, False)
+
+
+def test_save_tokenizer_says_nothing_of_bert_s_rules_where_there_are_others(embedder, tmp_path):
+    from tokenizers.normalizers import NFC
+
+    tokenizer = load_tokenizer(load_checkpoint(str(embedder)))
+    tokenizer.backend_tokenizer.normalizer = NFC()
+    save_tokenizer(tokenizer, tmp_path, max_length=48)
+    assert not {"do_lower_case", "strip_accents", "tokenize_chinese_chars"} & set(
+        _read(tmp_path / "tokenizer_config.json")
+    )
 
 
 def test_sentence_transformers_can_ask_for_lowercase(embedder):
