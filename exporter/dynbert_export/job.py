@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dynbert.manifest import Precision, Target
 from dynbert_export.data.encoding import find_mask_token_id
+from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options.vocabularies import QuantizeOption, TargetOption
 from dynbert_export.variants import FP32_SET, GraphSet, Variant, list_int8_sets
@@ -71,6 +72,12 @@ class Job:
         named = {graph_set.target for graph_set in self.int8_sets}
         by_range = {target.is_full_range: target for target in self.targets if target in named}
         return {target: by_range[target.is_full_range] for target in self.targets if target not in named}
+
+    @property
+    def measure(self) -> AnswerMeasure:
+        """How the answers of two graphs are compared."""
+        checkpoint = self.checkpoint
+        return AnswerMeasure(checkpoint.task, checkpoint.problem_type, checkpoint.pooling, self.mask_token_id)
 
     @property
     def mask_token_id(self) -> int | None:

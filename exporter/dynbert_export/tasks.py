@@ -18,13 +18,48 @@ from typing import TypeAlias
 
 from dynbert.manifest import Task
 
-__all__ = ["ARCHITECTURES", "HEADS", "MIN_INPUT_TOKENS", "Axes", "Head", "Pairs", "find_task", "metric_name"]
+__all__ = [
+    "ARCHITECTURES",
+    "HEADS",
+    "MIN_INPUT_TOKENS",
+    "Axes",
+    "Head",
+    "Metric",
+    "Pairs",
+    "ProblemType",
+    "find_metric",
+    "find_task",
+]
 
 MIN_INPUT_TOKENS = 3
 """The shortest useful input of any task: CLS, one token, SEP."""
 
 Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 """Name of an input or output -> number of a dimension that is free -> its name."""
+
+
+class ProblemType(StrEnum):
+    """What the logits of a text classification mean; the first three are transformers' own names."""
+
+    SINGLE_LABEL = "single_label_classification"
+    MULTI_LABEL = "multi_label_classification"
+    REGRESSION = "regression"
+    RANKING = "ranking"
+    """One logit, by which texts or pairs of texts are put in an order."""
+
+
+class Metric(StrEnum):
+    """What the agreement of two graphs is called; ``evaluation/agreement.py`` says what each is."""
+
+    COSINE = "cosine"
+    LABEL_AGREEMENT = "label_agreement"
+    CLOSENESS = "closeness"
+    RANK_CORRELATION = "rank_correlation"
+    SPAN_AGREEMENT = "span_agreement"
+    TOKEN_AGREEMENT = "token_agreement"  # noqa: S105  (not a password)
+    MASK_AGREEMENT = "mask_agreement"
+    CHOICE_AGREEMENT = "choice_agreement"
+    PRETRAINING_AGREEMENT = "pretraining_agreement"
 
 
 class Pairs(StrEnum):
@@ -53,8 +88,8 @@ class Head:
     """Class name of what is exported, transformers' and ours."""
     optimum_task: str
     """The task that optimum knows the graph's inputs and outputs by."""
-    metric: str
-    """What the agreement of two graphs is called; its gate is ``int8_min_METRIC``."""
+    metric: Metric
+    """How the answers of two graphs are compared; ``find_metric`` knows the exceptions."""
     call: str
     """How the card calls the model; ``{profile}`` and ``{mask}``, the tokenizer's mask token, to be filled in."""
     pairs: Pairs = Pairs.OPTIONAL
@@ -78,28 +113,28 @@ HEADS: Mapping[Task, Head] = MappingProxyType(
         Task.QUESTION_ANSWERING: Head(
             architecture="BertForQuestionAnswering",
             optimum_task="question-answering",
-            metric="span_agreement",
+            metric=Metric.SPAN_AGREEMENT,
             call='model(question="Who wrote it?", context="...", profile="{profile}")',
             pairs=Pairs.QUESTIONS,
         ),
         Task.TEXT_CLASSIFICATION: Head(
             architecture="BertForSequenceClassification",
             optimum_task="text-classification",
-            metric="label_agreement",
+            metric=Metric.LABEL_AGREEMENT,
             call='model("A text.", profile="{profile}")',
             has_labels=True,
         ),
         Task.TOKEN_CLASSIFICATION: Head(
             architecture="BertForTokenClassification",
             optimum_task="token-classification",
-            metric="token_agreement",
+            metric=Metric.TOKEN_AGREEMENT,
             call='model("A text.", profile="{profile}")',
             has_labels=True,
         ),
         Task.FILL_MASK: Head(
             architecture="BertForMaskedLM",
             optimum_task="fill-mask",
-            metric="mask_agreement",
+            metric=Metric.MASK_AGREEMENT,
             call='model("Paris is the {mask} of France.", profile="{profile}")',
             further_architectures=("BertForPreTraining",),
             has_vocabulary=True,
@@ -107,7 +142,7 @@ HEADS: Mapping[Task, Head] = MappingProxyType(
         Task.NEXT_SENTENCE_PREDICTION: Head(
             architecture="BertForNextSentencePrediction",
             optimum_task="text-classification",
-            metric="label_agreement",
+            metric=Metric.LABEL_AGREEMENT,
             call='model("First.", text_pair="Second.", profile="{profile}")',
             pairs=Pairs.SENTENCES,
             further_architectures=("BertForPreTraining", "BertForMaskedLM"),
@@ -115,14 +150,14 @@ HEADS: Mapping[Task, Head] = MappingProxyType(
         Task.MULTIPLE_CHOICE: Head(
             architecture="BertForMultipleChoice",
             optimum_task="multiple-choice",
-            metric="choice_agreement",
+            metric=Metric.CHOICE_AGREEMENT,
             call='model("A question?", choices=["a", "b"], profile="{profile}")',
             pairs=Pairs.SENTENCES,
         ),
         Task.PRETRAINING: Head(
             architecture="BertForPreTraining",
             optimum_task="fill-mask",
-            metric="pretraining_agreement",
+            metric=Metric.PRETRAINING_AGREEMENT,
             call='model("Paris is the {mask} of France.", text_pair="It lies on the Seine.", profile="{profile}")',
             pairs=Pairs.SENTENCES,
             outputs={
@@ -135,7 +170,7 @@ HEADS: Mapping[Task, Head] = MappingProxyType(
         Task.FEATURE_EXTRACTION: Head(
             architecture="BertModel",
             optimum_task="feature-extraction",
-            metric="cosine",
+            metric=Metric.COSINE,
             call='model.encode(["A text.", "Another one."], profile="{profile}")',
             pairs=Pairs.SPLIT,
         ),
@@ -146,19 +181,22 @@ ARCHITECTURES = tuple(head.architecture for head in HEADS.values())
 """Class names of what can be exported."""
 
 
-_METRICS_OF_PROBLEMS = {"regression": "closeness"}
-"""Problem type of text classification -> what agreement is called there, where it is none of labels."""
+_METRICS_OF_PROBLEMS = {
+    ProblemType.REGRESSION.value: Metric.CLOSENESS,
+    ProblemType.RANKING.value: Metric.RANK_CORRELATION,
+}
+"""Problem types whose answers are no labels."""
 
 
-def metric_name(task: Task, problem_type: str | None) -> str:
-    """Return what tables and messages call the agreement of two graphs; its gate is always ``int8_min_METRIC``.
+def find_metric(task: Task, problem_type: str | None = None) -> Metric:
+    """Return how the answers of two graphs of a checkpoint are compared, and what that is called wherever it is shown.
 
     Args:
         task: What the graphs compute.
-        problem_type: Of text classification.
+        problem_type: Of text classification, a ``ProblemType``; None for the other tasks.
 
     Returns:
-        The head's own metric, or what it is called for numbers.
+        The metric.
     """
     return _METRICS_OF_PROBLEMS.get(problem_type or "", HEADS[task].metric)
 

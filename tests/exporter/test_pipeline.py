@@ -19,6 +19,7 @@ from dynbert_export.int8.ranges import Range
 from dynbert_export.int8.scores import quantize_scores
 from dynbert_export.options.config import make_config
 from dynbert_export.pipeline import export_bundle
+from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.graphs import count_operators
 
 _STAGES = [
@@ -191,8 +192,6 @@ def _spoil(scale):
         quantized = NeuralCompressor().quantize_dynamic(model, reduce_range=False)
         for name, value in quantized.graph.initializers.items():
             if name.endswith("_scale") and value.const_value.numpy().size == 64:
-                import onnx_ir as ir
-
                 value.const_value = ir.Tensor(value.const_value.numpy() * np.float32(scale), name=name)
         return quantized
 
@@ -239,6 +238,33 @@ def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task
         assert graph.agreement.value >= 0.9
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"- `{name}`" in card for name in names)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "metric"),
+    [
+        (None, "rank_correlation"),
+        ("regression", "closeness"),
+        ("multi_label_classification", "label_agreement"),
+    ],
+)
+def test_one_logit_is_judged_by_what_it_means(tmp_path, problem_type, metric):
+    config = {} if problem_type is None else {"problem_type": problem_type}
+    model = make_checkpoint(tmp_path / "model", Task.TEXT_CLASSIFICATION, labels=("score",), **config)
+    options = make_config({"model": str(model), "output": tmp_path / "out", "threads": 1, "target": "avx2"})
+    manifest = export_bundle(options).manifest
+    assert {graph.agreement.metric for graph in manifest.graphs} == {metric}
+    assert {graph.quality.metric for graph in manifest.graphs if graph.quality} == {metric}
+    assert all(0.9 <= graph.agreement.value <= 1 for graph in manifest.graphs)
+
+
+def test_a_scrambled_ranking_fails_its_gate(tmp_path):
+    model = make_checkpoint(tmp_path / "model", Task.TEXT_CLASSIFICATION, labels=("score",))
+    given = {"model": str(model), "output": tmp_path / "out", "threads": 1, "quantize": "dynamic"}
+    config = make_config({**given, "gates": {"max_fp32_share": 0, "int8_min_rank_correlation": 0.8}})
+    message = r"agree with fp32 by at least 0\.8 \(rank_correlation on built-in, \d+ held out\), got full\.int8\.onnx"
+    with pytest.raises(GateError, match=message):
+        export_bundle(config, engine=_Engine(replace=_spoil(-20.0)))
 
 
 def test_fallback_ends_at_its_limit_with_the_numbers(traced_embedder, tmp_path):

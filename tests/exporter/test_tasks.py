@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dynbert.manifest import Task
-from dynbert_export.tasks import ARCHITECTURES, HEADS, find_task, metric_name
+from dynbert_export.tasks import ARCHITECTURES, HEADS, Metric, ProblemType, find_metric, find_task
 
 
 def test_every_task_has_a_head_of_its_own():
@@ -47,17 +47,25 @@ def test_other_architectures_have_no_task(architecture):
 
 
 @pytest.mark.parametrize(
-    ("task", "problem_type", "name"),
+    ("problem_type", "metric"),
     [
-        (Task.TEXT_CLASSIFICATION, "single_label_classification", "label_agreement"),
-        (Task.TEXT_CLASSIFICATION, "multi_label_classification", "label_agreement"),
-        (Task.TEXT_CLASSIFICATION, "regression", "closeness"),
-        (Task.FEATURE_EXTRACTION, None, "cosine"),
-        (Task.QUESTION_ANSWERING, None, "span_agreement"),
+        (ProblemType.SINGLE_LABEL, Metric.LABEL_AGREEMENT),
+        (ProblemType.MULTI_LABEL, Metric.LABEL_AGREEMENT),
+        (ProblemType.REGRESSION, Metric.CLOSENESS),
+        (ProblemType.RANKING, Metric.RANK_CORRELATION),
+        ("ranking", Metric.RANK_CORRELATION),
+        (None, Metric.LABEL_AGREEMENT),
     ],
 )
-def test_a_metric_is_called_what_it_measures(task, problem_type, name):
-    assert metric_name(task, problem_type) == name
+def test_the_metric_of_a_text_classification_follows_from_its_problem_type(problem_type, metric):
+    assert find_metric(Task.TEXT_CLASSIFICATION, problem_type) is metric
+
+
+def test_every_other_task_has_one_metric():
+    found = {task: find_metric(task) for task in set(Task) - {Task.TEXT_CLASSIFICATION}}
+    assert found.pop(Task.NEXT_SENTENCE_PREDICTION) is Metric.LABEL_AGREEMENT
+    assert set(found.values()) == set(Metric) - {Metric.LABEL_AGREEMENT, Metric.CLOSENESS, Metric.RANK_CORRELATION}
+    assert len(set(found.values())) == len(found)
 
 
 @pytest.mark.parametrize("task", list(Task))

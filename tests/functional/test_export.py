@@ -245,7 +245,8 @@ def two_targets(checkpoints, tmp_path_factory):
 def test_bundle_of_two_targets_has_a_set_for_each_and_everything_else_once(two_targets):
     graphs = {f"{p}.{label}.onnx" for p in (FULL, "fast", ANYTIME) for label in ("int8", "int8-avx2", "fp32")}
     weights = {"weights.int8.bin", "weights.int8-avx2.bin", "weights.fp32.bin"}
-    others = {"tokenizer.json", "config.json", "probe.npz", "README.md", "manifest.json"}
+    others = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    others |= {"config.json", "probe.npz", "README.md", "manifest.json"}
     assert {path.name for path in two_targets.iterdir()} == graphs | weights | others
     for label, largest in (("int8", 127), ("int8-avx2", 64)):
         path = two_targets / f"fast.{label}.onnx"

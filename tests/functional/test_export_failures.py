@@ -276,13 +276,17 @@ def test_full_disk_leaves_nothing_behind(model, tmp_path, request):
     assert list(tmp_path.iterdir()) == []
 
 
+def _read_files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_full_disk_keeps_the_old_bundle(model, tmp_path, request):
     run_export("--model", model, "-o", tmp_path / "out", "--quantize", "none")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    before = _read_files(tmp_path / "out")
     request.getfixturevalue("small_files_only")
     result = invoke_export("--model", model, "-o", tmp_path / "out", "--quantize", "none", "--overwrite")
     _assert_refused(result, 1, "must be writable")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert _read_files(tmp_path / "out") == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

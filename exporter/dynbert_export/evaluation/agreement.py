@@ -1,4 +1,4 @@
-"""How alike two graphs answer: one measure a task, the same for every precision and profile.
+"""How alike two graphs answer: one measure a metric, the same for every precision and profile.
 
 Answers are compared rather than numbers, because answers are what a user gets; each measure is 1 where all answers are
 equal. A choice (a label, the ends of a span) that differs counts by how likely the reference finds it next to its own:
@@ -6,11 +6,13 @@ next to nothing where the reference was sure, nearly 1 where both were all but e
 says nothing about quality.
 
 Multiple choice is judged by inputs that stand next to each other: each is scored alone, so any four can compete.
+Rankings are judged by Spearman's rank correlation of the scores of all texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,82 +21,116 @@ from numpy.typing import NDArray
 
 from dynbert.errors import InputError
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
+from dynbert.manifest import Pooling, Task
 from dynbert.tasks.feature_extraction import pool
-from dynbert_export.tasks import HEADS
+from dynbert_export.tasks import HEADS, Metric, ProblemType, find_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dynbert.manifest import Pooling, Task
     from dynbert_export.data.feeds import Feed
 
-__all__ = ["Outputs", "compared_part", "measure_agreement"]
+__all__ = ["AnswerMeasure", "Outputs"]
 
 Outputs = Mapping[str, NDArray[Any]]
 """A graph's outputs by name."""
 
 _CHOICES = 4
 """Inputs of multiple choice that compete."""
+_ROUNDING = 1e-6
+"""Part of a score that rounding in fp32 may change."""
 
 
-def compared_part(task: Task, outputs: Outputs, feed: Feed, *, mask_token_id: int | None) -> Outputs:
-    """Return of a graph's outputs what is compared, a copy: scores of a whole vocabulary are too many to keep.
+@dataclass(frozen=True)
+class AnswerMeasure:
+    """Compares the answers of two graphs of one checkpoint."""
 
-    Args:
-        task: What the graph computes.
-        outputs: Of the graph.
-        feed: What it ran on.
-        mask_token_id: The id that asks for a token; None for the tasks that foretell none.
+    task: Task
+    """What the graphs compute."""
+    problem_type: str | None = None
+    """Text classification: decides what a label is."""
+    pooling: Pooling | None = None
+    """Feature extraction: how embeddings are made."""
+    mask_token_id: int | None = None
+    """The id that asks for a token; None for the tasks that foretell none."""
 
-    Returns:
-        The outputs. Scores of the vocabulary are those at masks alone, ``[masks, vocabulary]``.
-    """
-    if not HEADS[task].has_vocabulary:
-        return outputs
-    is_masked = feed[INPUT_IDS] == mask_token_id
-    has_positions = {name: array.ndim > is_masked.ndim for name, array in outputs.items()}
-    return {name: array[is_masked] if has_positions[name] else array for name, array in outputs.items()}
+    @property
+    def metric(self) -> Metric:
+        """What ``agreement`` is called."""
+        return find_metric(self.task, self.problem_type)
 
+    def compared_part(self, outputs: Outputs, feed: Feed) -> Outputs:
+        """Return of a graph's outputs what is compared, a copy: scores of a whole vocabulary are too many to keep.
 
-def measure_agreement(
-    task: Task,
-    reference: Sequence[Outputs],
-    outputs: Sequence[Outputs],
-    feeds: Sequence[Feed],
-    *,
-    pooling: Pooling | None = None,
-    problem_type: str | None = None,
-) -> float:
-    """Return the mean agreement of a graph's outputs with the reference's.
+        Args:
+            outputs: Of the graph.
+            feed: What it ran on.
 
-    Args:
-        task: What the graphs compute.
-        reference: Outputs of the reference for each feed, as from ``compared_part``.
-        outputs: Outputs of the graph for each feed, as from ``compared_part``.
-        feeds: What both ran on.
-        pooling: Feature extraction: how embeddings are made.
-        problem_type: Text classification: decides what a label is.
+        Returns:
+            The outputs. Scores of the vocabulary are those at masks alone, ``[masks, vocabulary]``.
+        """
+        if not HEADS[self.task].has_vocabulary:
+            return outputs
+        is_masked = feed[INPUT_IDS] == self.mask_token_id
+        has_positions = {name: array.ndim > is_masked.ndim for name, array in outputs.items()}
+        return {name: array[is_masked] if has_positions[name] else array for name, array in outputs.items()}
 
-    Returns:
-        The mean cosine of embeddings, or the mean agreement of labels, of answer spans, of the labels of tokens, of the
-        tokens behind masks, of choices, or of both heads of pretraining; in [0, 1]. NaN, which no gate lets pass,
-        where the graph gave numbers that are not finite: the highest of them would be taken for a choice.
-    """
-    if not all(np.isfinite(array).all() for item in outputs for array in item.values()):
-        return float("nan")
-    compared = _Compared(reference, outputs, feeds, pooling, problem_type)
-    return float(_MEASURES[HEADS[task].metric](compared).astype(np.float64).mean())
+    def agreement(self, reference: Sequence[Outputs], outputs: Sequence[Outputs], feeds: Sequence[Feed]) -> float:
+        """Return the mean agreement of a graph's outputs with the reference's.
+
+        Args:
+            reference: Outputs of the reference for each feed, as from ``compared_part``.
+            outputs: Outputs of the graph for each feed, as from ``compared_part``.
+            feeds: What both ran on.
+
+        Returns:
+            The mean cosine of embeddings, the rank correlation of scores, or the mean agreement of labels, of numbers,
+            of answer spans, of the labels of tokens, of the tokens behind masks, of choices, or of both heads of
+            pretraining; at most 1. NaN, which no gate lets pass, where the graph gave numbers that are not finite: the
+            highest of them would be taken for a choice.
+
+        Raises:
+            InputError: If embeddings are to be compared and there is no pooling.
+        """
+        if not all(np.isfinite(array).all() for item in outputs for array in item.values()):
+            return math.nan
+        compared = _Compared(self, reference, outputs, feeds)
+        return float(_MEASURES[self.metric](compared).astype(np.float64).mean())
+
+    def error(self, reference: Sequence[Outputs], outputs: Iterable[Outputs], feeds: Sequence[Feed]) -> float:
+        """Return how far a graph's outputs are from the reference's; unlike agreement, it never jumps.
+
+        Args:
+            reference: The outputs that are wanted for each feed, all of them.
+            outputs: Those of the graph.
+            feeds: What both ran on, without padding.
+
+        Returns:
+            Feature extraction: 1 - the mean cosine of embeddings. Other tasks: the squared error of the outputs next to
+            their squares. Infinite where an output is not finite.
+        """
+        names = [name for name, array in reference[0].items() if np.issubdtype(array.dtype, np.floating)]
+        wanted, got = ([{name: each[name] for name in names} for each in items] for items in (reference, outputs))
+        if self.task is Task.FEATURE_EXTRACTION:
+            agreement = self.agreement(wanted, got, feeds)
+            return math.inf if math.isnan(agreement) else 1.0 - agreement
+        size = sum(float(np.square(each[name], dtype=np.float64).sum()) for each in wanted for name in names)
+        error = sum(
+            float(np.square(each[name] - other[name], dtype=np.float64).sum())
+            for each, other in zip(wanted, got, strict=True)
+            for name in names
+        )
+        return error / size if math.isfinite(error) and size > 0 else math.inf
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """The arguments of ``measure_agreement``."""
+    """The arguments of ``AnswerMeasure.agreement``."""
 
+    measure: AnswerMeasure
     reference: Sequence[Outputs]
     outputs: Sequence[Outputs]
     feeds: Sequence[Feed]
-    pooling: Pooling | None
-    problem_type: str | None
 
     def join(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return an output of the reference and of the graph, the rows of all feeds together."""
@@ -108,9 +144,9 @@ class _Compared:
 
 
 def _compare_embeddings(compared: _Compared) -> NDArray[Any]:
-    if compared.pooling is None:
+    pooling = compared.measure.pooling
+    if pooling is None:
         raise InputError("pooling must be given for feature-extraction, got None.")
-    pooling = compared.pooling
     return np.concatenate(
         [
             _cosines(pool(wanted, mask, pooling), pool(got, mask, pooling))
@@ -129,7 +165,31 @@ def _compare_spans(compared: _Compared) -> NDArray[Any]:
 
 
 def _compare_labels(compared: _Compared) -> NDArray[Any]:
-    return _LABEL_MEASURES[compared.problem_type or "single_label_classification"](*compared.join("logits"))
+    """Return the agreement of every text's label, or of its labels where several may hold."""
+    if compared.measure.problem_type == ProblemType.MULTI_LABEL:
+        return _label_set_likelihood(*compared.join("logits"))
+    return _relative_likelihood(*compared.join("logits"))
+
+
+def _compare_masked(compared: _Compared) -> NDArray[Any]:
+    """Return the agreement of every mask's token."""
+    return _relative_likelihood(*compared.join("logits"))
+
+
+def _compare_numbers(compared: _Compared) -> NDArray[Any]:
+    return _closeness(*compared.join("logits"))
+
+
+def _compare_rankings(compared: _Compared) -> NDArray[Any]:
+    """Return Spearman's correlation of all texts' scores, ``[1]``.
+
+    Where the reference ranks nothing, one text alone or scores that are equal but for rounding, their closeness stands
+    for it. A graph whose scores are all equal where the reference's are not has a correlation of 0.
+    """
+    wanted, got = compared.join("logits")
+    if np.ptp(wanted) <= _ROUNDING * np.abs(wanted).max():
+        return _closeness(wanted, got)
+    return np.array([_rank_correlation(wanted.reshape(-1), got.reshape(-1))])
 
 
 def _compare_tokens(compared: _Compared) -> NDArray[Any]:
@@ -186,24 +246,35 @@ def _label_set_likelihood(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[An
 def _closeness(wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[Any]:
     """Return how close each row's numbers are, next to their standard deviation over the rows, or else their size."""
     spread = wanted.std(axis=0)
-    spread = np.where(spread > 0, spread, np.maximum(np.abs(wanted).mean(axis=0), np.finfo(np.float32).tiny))
+    size = np.abs(wanted).mean(axis=0)
+    spread = np.where(spread > _ROUNDING * size, spread, np.maximum(size, np.finfo(np.float32).tiny))
     closeness: NDArray[Any] = np.clip(1.0 - np.abs(wanted - got) / spread, 0.0, 1.0).mean(axis=1)
     return closeness
 
 
-_LABEL_MEASURES: dict[str, Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]] = {
-    "single_label_classification": _relative_likelihood,
-    "multi_label_classification": _label_set_likelihood,
-    "regression": _closeness,
-}
+def _rank_correlation(wanted: NDArray[Any], got: NDArray[Any]) -> float:
+    """Return Spearman's correlation: that of the ranks; 0 where one of both ranks nothing."""
+    deviations = [ranks - ranks.mean() for ranks in (_ranks(wanted), _ranks(got))]
+    norm = math.prod(float(np.linalg.norm(each)) for each in deviations)
+    return float(deviations[0] @ deviations[1]) / norm if norm else 0.0
 
-_MEASURES: dict[str, Callable[[_Compared], NDArray[Any]]] = {
-    "cosine": _compare_embeddings,
-    "span_agreement": _compare_spans,
-    "label_agreement": _compare_labels,
-    "token_agreement": _compare_tokens,
-    "mask_agreement": _compare_labels,
-    "choice_agreement": _compare_choices,
-    "pretraining_agreement": _compare_pretraining,
+
+def _ranks(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Return each score's rank; equal scores share the mean of theirs."""
+    _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    ends = np.cumsum(sizes)
+    ranks: NDArray[np.float64] = (ends - (sizes - 1) / 2)[group]
+    return ranks
+
+
+_MEASURES: Mapping[Metric, Callable[[_Compared], NDArray[Any]]] = {
+    Metric.COSINE: _compare_embeddings,
+    Metric.SPAN_AGREEMENT: _compare_spans,
+    Metric.LABEL_AGREEMENT: _compare_labels,
+    Metric.CLOSENESS: _compare_numbers,
+    Metric.RANK_CORRELATION: _compare_rankings,
+    Metric.TOKEN_AGREEMENT: _compare_tokens,
+    Metric.MASK_AGREEMENT: _compare_masked,
+    Metric.CHOICE_AGREEMENT: _compare_choices,
+    Metric.PRETRAINING_AGREEMENT: _compare_pretraining,
 }
-"""``Head.metric`` -> what measures it."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dynbert.manifest import FULL, Agreement, Precision, Quality
 from dynbert_export.errors import GateError
-from dynbert_export.evaluation.agreement import Outputs, compared_part, measure_agreement
+from dynbert_export.evaluation.agreement import Outputs
 from dynbert_export.evaluation.running import largest_difference, run_graph
-from dynbert_export.tasks import metric_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +49,6 @@ def answer(job: Job, files: Mapping[str, Path]) -> References:
     Returns:
         Variant's name -> outputs, one mapping a text.
     """
-    keep = functools.partial(compared_part, job.checkpoint.task, mask_token_id=job.mask_token_id)
     return {
         variant.name: run_graph(
             files[variant.name],
@@ -59,7 +56,7 @@ def answer(job: Job, files: Mapping[str, Path]) -> References:
             config=variant.input_config,
             always_keep_cls_token=job.config.always_keep_cls_token,
             threads=job.config.threads,
-            keep=keep,
+            keep=job.measure.compared_part,
         )
         for variant in job.variants
     }
@@ -80,25 +77,25 @@ def judge(job: Job, files: Mapping[str, Path], precision: Precision, references:
     agreements: dict[Path, Agreement] = {}
     qualities: dict[Path, Quality] = {}
     misses: list[str] = []
-    metric = metric_name(job.checkpoint.task, job.checkpoint.problem_type)
-    least = job.config.gates.int8_min_agreement(job.checkpoint.task)
+    measure, feeds = job.measure, job.data.evaluation.feeds
+    least = job.config.gates.int8_min_agreement(measure.metric)
     answers = references if precision is Precision.FP32 else answer(job, files)
     for variant in job.variants:
         path, own, outputs = files[variant.name], references[variant.name], answers[variant.name]
         if precision is Precision.INT8:
-            agreement = _agreement(job, own, outputs)
+            agreement = measure.agreement(own, outputs, feeds)
             agreements[path] = Agreement(
                 inputs=job.data.evaluation.samples,
-                max_abs_difference=largest_difference(own, outputs, job.data.evaluation.feeds),
-                metric=metric,
+                max_abs_difference=largest_difference(own, outputs, feeds),
+                metric=measure.metric.value,
                 value=agreement,
             )
             if not agreement >= least:
                 misses.append(f"{path.name} {agreement:.4f}")
         if not variant.is_anytime:
             qualities[path] = Quality(
-                metric=metric,
-                value=_agreement(job, references[FULL], outputs),
+                metric=measure.metric.value,
+                value=measure.agreement(references[FULL], outputs, feeds),
                 data=job.data.evaluation.name,
                 samples=job.data.evaluation.samples,
             )
@@ -118,21 +115,9 @@ def check_answers(job: Job, answers: Answers, *, remark: str = "") -> None:
     """
     if not answers.misses:
         return
-    task = job.checkpoint.task
-    metric = metric_name(task, job.checkpoint.problem_type)
+    metric = job.measure.metric
     raise GateError(
-        f"INT8 graphs must agree with fp32 by at least {job.config.gates.int8_min_agreement(task):g} "
-        f"({metric} on {job.data.evaluation.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts of "
-        "your own (--calibration), lower the gate in a recipe, or export fp32 (--quantize none)."
-    )
-
-
-def _agreement(job: Job, reference: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
-    return measure_agreement(
-        job.checkpoint.task,
-        reference,
-        outputs,
-        job.data.evaluation.feeds,
-        pooling=job.checkpoint.pooling,
-        problem_type=job.checkpoint.problem_type,
+        f"INT8 graphs must agree with fp32 by at least {job.config.gates.int8_min_agreement(metric):g} "
+        f"({metric.value} on {job.data.evaluation.name}), got {', '.join(answers.misses)}{remark}. Calibrate on texts "
+        "of your own (--calibration), lower the gate in a recipe, or export fp32 (--quantize none)."
     )

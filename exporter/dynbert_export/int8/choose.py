@@ -12,7 +12,6 @@ For the same reason a way that clips must have clearly less error to win.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,7 @@ import numpy as np
 
 from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, length_input
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
 from dynbert_export.errors import ExportError
-from dynbert_export.evaluation.agreement import measure_agreement
 from dynbert_export.evaluation.trial import opened
 from dynbert_export.int8.embeddings import quantize_embeddings
 from dynbert_export.int8.lower import lower
@@ -33,19 +30,18 @@ from dynbert_export.int8.smoothing import fold_smoothing
 from dynbert_export.options.vocabularies import AUTO, NONE, CalibrationMethod, QuantizeOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnx_ir as ir
 
     from dynbert_export.data.feeds import Feed
-    from dynbert_export.evaluation.agreement import Outputs
     from dynbert_export.int8.neural_compressor import QuantizationEngine
     from dynbert_export.int8.ranges import Histogram, Observation, Range
     from dynbert_export.job import Job
     from dynbert_export.progress import Progress
     from dynbert_export.variants import GraphSet
 
-__all__ = ["Quantized", "full_length_feeds", "measure_error", "quantize"]
+__all__ = ["Quantized", "full_length_feeds", "quantize"]
 
 _JUDGED_INPUTS = 8
 """Inputs of each half that a choice is judged on, at most: 1024 tokens, under a second for a MiniLM."""
@@ -195,7 +191,10 @@ def _error_of(job: Job, trial: _Trial, graph: ir.Model) -> float:
     """Return the mean error of a graph on what both halves of the inputs are judged on."""
     with opened(graph, threads=job.config.threads) as run:
         halves = zip(trial.halves, _halves(full_length_feeds(job)), strict=True)
-        errors = [measure_error(job, run, own.outputs, _judged(feeds)) for own, feeds in halves]
+        errors = []
+        for own, feeds in halves:
+            judged = _judged(feeds)
+            errors.append(job.measure.error(own.outputs, map(run, judged), judged))
     return sum(errors) / len(errors)
 
 
@@ -275,7 +274,7 @@ def _cross_errors(job: Job, trial: _Trial, methods: Sequence[str]) -> dict[str, 
             ):
                 constants = range_inputs(_ranges(trial, other.histograms, method))
                 judged = [{**feed, **constants} for feed in _judged(feeds)]
-                errors[method] += measure_error(job, run, own.outputs, judged) / len(trial.halves)
+                errors[method] += job.measure.error(own.outputs, map(run, judged), judged) / len(trial.halves)
     return errors
 
 
@@ -286,33 +285,3 @@ def _judged(feeds: Sequence[Feed]) -> list[Feed]:
 
 def _ranges(trial: _Trial, histograms: Mapping[str, Histogram], method: str) -> dict[str, Range]:
     return {name: METHODS[method](histograms[name]) for name in quantized_activations(trial.source)}
-
-
-def measure_error(
-    job: Job, run: Callable[[Feed], Outputs], references: Sequence[Outputs], feeds: Sequence[Feed]
-) -> float:
-    """Return how far a graph's answers are from the reference's; unlike agreement, it never jumps.
-
-    Args:
-        job: The export.
-        run: From a feed to the graph's outputs.
-        references: The outputs that are wanted for each feed.
-        feeds: What to run on, without padding.
-
-    Returns:
-        Feature extraction: 1 - the mean cosine of embeddings. Other tasks: the squared error of the outputs next to
-        their squares. Infinite where an output is not finite.
-    """
-    names = [name for name in references[0] if np.issubdtype(references[0][name].dtype, np.floating)]
-    wanted = [{name: each[name] for name in names} for each in references]
-    got = [{name: outputs[name] for name in names} for outputs in map(run, feeds)]
-    if job.checkpoint.task is Task.FEATURE_EXTRACTION:
-        agreement = measure_agreement(job.checkpoint.task, wanted, got, feeds, pooling=job.checkpoint.pooling)
-        return math.inf if math.isnan(agreement) else 1.0 - agreement
-    size = sum(float(np.square(each[name], dtype=np.float64).sum()) for each in wanted for name in names)
-    error = sum(
-        float(np.square(each[name] - other[name], dtype=np.float64).sum())
-        for each, other in zip(wanted, got, strict=True)
-        for name in names
-    )
-    return error / size if math.isfinite(error) and size > 0 else math.inf

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from dynbert_export.evaluation.trial import opened
 from dynbert_export.graph.editing import Builder, add_initializer, clean, replace_value
 from dynbert_export.graph.int8_operator import Int8Product, int8_products
-from dynbert_export.int8.choose import full_length_feeds, measure_error
+from dynbert_export.int8.choose import full_length_feeds
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def rank_products(job: Job, quantized: Quantized) -> tuple[str, ...]:
     with opened(_switchable(quantized, names), threads=job.config.threads) as run:
         references = [run({**feed, _SWITCH: np.zeros(len(names), dtype=bool)}) for feed in feeds]
         errors = {
-            name: measure_error(job, run, references, [{**feed, _SWITCH: alone[index]} for feed in feeds])
+            name: job.measure.error(references, (run({**feed, _SWITCH: alone[index]}) for feed in feeds), feeds)
             for index, name in enumerate(names)
         }
     return tuple(sorted(names, key=lambda name: -errors[name]))

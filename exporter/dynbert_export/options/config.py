@@ -29,11 +29,10 @@ from dynbert_export.options.vocabularies import (
     TaskOption,
     make_targets,
 )
-from dynbert_export.tasks import HEADS, MIN_INPUT_TOKENS
+from dynbert_export.tasks import MIN_INPUT_TOKENS, Metric
 
 if TYPE_CHECKING:
     from dynbert.lengths import LengthConfig
-    from dynbert.manifest import Task
 
 __all__ = ["ExportConfig", "Gates", "make_config"]
 
@@ -63,7 +62,11 @@ class Gates(_Section):
     """Feature extraction: mean cosine between the embeddings of the INT8 and the fp32 graph."""
     int8_min_label_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Text classification and next-sentence prediction: mean agreement of labels, 1 where all are equal, see
-    ``agreement.py``."""
+    ``agreement.py``; for a regression the mean closeness of the numbers."""
+    int8_min_rank_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.9
+    """Text classification by one logit that ranks: Spearman's correlation of the scores. Hand-measured on the built-in
+    texts, INT8 against fp32: 0.97 to 0.99 with nothing dropped and 0.94 to 0.99 with half of the tokens, for heads with
+    random weights on all-MiniLM-L6-v2 and on tiny BERTs, whose scores are nearer to each other than trained ones."""
     int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Question answering: mean agreement of answer spans, 1 where all are equal."""
     int8_min_token_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -77,17 +80,26 @@ class Gates(_Section):
     max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none."""
 
-    def int8_min_agreement(self, task: Task) -> float:
-        """Return the threshold of a task's own metric.
+    def int8_min_agreement(self, metric: Metric) -> float:
+        """Return the threshold of a metric.
 
         Args:
-            task: The task of the graphs.
+            metric: How the answers of the graphs are compared.
 
         Returns:
             The least agreement between INT8 and fp32.
         """
-        threshold: float = getattr(self, f"int8_min_{HEADS[task].metric}")
-        return threshold
+        return {
+            Metric.COSINE: self.int8_min_cosine,
+            Metric.LABEL_AGREEMENT: self.int8_min_label_agreement,
+            Metric.CLOSENESS: self.int8_min_label_agreement,
+            Metric.RANK_CORRELATION: self.int8_min_rank_correlation,
+            Metric.SPAN_AGREEMENT: self.int8_min_span_agreement,
+            Metric.TOKEN_AGREEMENT: self.int8_min_token_agreement,
+            Metric.MASK_AGREEMENT: self.int8_min_mask_agreement,
+            Metric.CHOICE_AGREEMENT: self.int8_min_choice_agreement,
+            Metric.PRETRAINING_AGREEMENT: self.int8_min_pretraining_agreement,
+        }[metric]
 
 
 class ExportConfig(_Section):

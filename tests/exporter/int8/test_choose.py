@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dynbert.manifest import Target, Task
+from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.editing import producer_of
-from dynbert_export.int8.choose import measure_error, quantize
+from dynbert_export.int8.choose import quantize
 from dynbert_export.int8.lower import INT8_OPERATOR
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 from dynbert_export.options.config import make_config
@@ -49,7 +50,7 @@ def _job(*, inputs=6, **options):
         feeds.append({"input_ids": feed["input_ids"]})
     return SimpleNamespace(
         config=make_config({"model": "m", "output": "o", "threads": 1, **options}),
-        checkpoint=SimpleNamespace(task=Task.TEXT_CLASSIFICATION, pooling=None, problem_type=None),
+        measure=AnswerMeasure(Task.TEXT_CLASSIFICATION),
         spec=SimpleNamespace(num_layers=1),
         data=SimpleNamespace(calibration=feeds),
         int8_sets=_SETS,
@@ -67,8 +68,7 @@ def _error(job, quantized, model):
     feeds = [{**feed, "length_config": np.array([_TOKENS])} for feed in job.data.calibration]
     runs = [run_graph_in_memory(graph, *feeds) for graph in (model, quantized.graph)]
     assert_informative(runs[0][0]["logits"])
-    answers = iter(runs[1])
-    return measure_error(job, lambda _: next(answers), runs[0], feeds)
+    return job.measure.error(runs[0], runs[1], feeds)
 
 
 def _range_of(quantized):
@@ -144,11 +144,3 @@ def test_neural_compressor_calibrates_on_one_input_only():
     first, _ = _quantize(_job(), _toy(outlier=1.0), Engine())
     assert seen == [1]
     assert first.source is not first.graph
-
-
-def test_error_is_infinite_where_answers_are_no_numbers():
-    job = _job()
-    wanted = [{"logits": np.ones((1, 4), np.float32), "kept": np.ones(2, np.int64)}]
-    for got, expected in ((1.0, 0.0), (0.0, 1.0), (1.5, 0.25), (np.nan, np.inf), (np.inf, np.inf)):
-        answer = {"logits": np.full((1, 4), got, np.float32), "kept": np.zeros(2, np.int64)}
-        assert measure_error(job, lambda _, answer=answer: answer, wanted, [{}]) == expected

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
 from dynbert_export.int8.choose import Quantized
 from dynbert_export.int8.lower import lower
@@ -41,9 +42,7 @@ def either(request):
 
 def _job(traced):
     return SimpleNamespace(
-        checkpoint=SimpleNamespace(
-            task=Task.FEATURE_EXTRACTION, pooling=Pooling(mode=PoolingMode.MEAN, normalize=True), problem_type=None
-        ),
+        measure=AnswerMeasure(Task.FEATURE_EXTRACTION, pooling=Pooling(mode=PoolingMode.MEAN, normalize=True)),
         config=SimpleNamespace(threads=1),
         spec=traced.spec,
         data=SimpleNamespace(calibration=[make_feed(1, 32, seed=seed) for seed in range(3)]),

@@ -9,10 +9,11 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Precision, Task
+from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import Gates, make_config
 from dynbert_export.options.vocabularies import QuantizeOption
+from dynbert_export.tasks import Metric
 
 _NEEDED = {"model": "folder", "output": "bundle"}
 
@@ -138,15 +139,18 @@ def test_precision_follows_quantize_where_it_is_not_given(quantize):
     assert make_config({**_NEEDED, "precision": "both"}).precisions == (Precision.INT8, Precision.FP32)
 
 
-def test_every_task_has_a_gate_and_every_gate_a_task():
+def test_every_metric_has_a_gate_and_every_gate_a_metric():
     names = sorted(name for name in Gates.model_fields if name.startswith("int8_min_"))
     gates = Gates(**{name: index / 10 for index, name in enumerate(names)})
-    thresholds = {task: gates.int8_min_agreement(task) for task in Task}
-    assert sorted(set(thresholds.values())) == [index / 10 for index in range(len(names))]
-    assert thresholds[Task.QUESTION_ANSWERING] == names.index("int8_min_span_agreement") / 10
-    assert thresholds[Task.NEXT_SENTENCE_PREDICTION] == thresholds[Task.TEXT_CLASSIFICATION]
-    defaults = {task: Gates().int8_min_agreement(task) for task in Task}
-    assert defaults == dict.fromkeys(Task, 0.9) | {Task.FEATURE_EXTRACTION: 0.97}
+    thresholds = {metric: gates.int8_min_agreement(metric) for metric in Metric}
+    own = {metric: names.index(f"int8_min_{metric}") / 10 for metric in set(Metric) - {Metric.CLOSENESS}}
+    assert thresholds == own | {Metric.CLOSENESS: own[Metric.LABEL_AGREEMENT]}
+    assert len(set(own.values())) == len(names)
+
+
+def test_gates_ask_for_nine_tenths_and_more_of_embeddings():
+    defaults = {metric: Gates().int8_min_agreement(metric) for metric in Metric}
+    assert defaults == dict.fromkeys(Metric, 0.9) | {Metric.COSINE: 0.97}
 
 
 def test_check_profiles_holds_all_profiles_to_the_model():
