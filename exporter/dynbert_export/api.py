@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from dynbert_export.errors import explain_missing_export_extra
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -55,11 +57,13 @@ def export(
 
     Raises:
         InputError: If an option breaks a rule; all faults are named at once.
+        MissingPackageError: If the export extra is not installed.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
-    from dynbert_export.options.config import make_config
-    from dynbert_export.options.recipe import load_recipe
-    from dynbert_export.pipeline import export_bundle
+    with explain_missing_export_extra():
+        from dynbert_export.options.config import make_config
+        from dynbert_export.options.recipe import load_recipe
+        from dynbert_export.pipeline import export_bundle
 
     given: dict[str, Any] = dict(options)
     if isinstance(given.get("model"), Path):

@@ -16,7 +16,7 @@ import click
 
 import dynbert
 from dynbert.command import report_problems
-from dynbert_export.errors import MissingPackageError
+from dynbert_export.errors import explain_missing_export_extra
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from dynbert_export.options.config import ExportConfig
 
 __all__ = ["main"]
-
-_REQUIRED = "pydantic"
-"""Part of the export extra only; the runtime alone does not have it."""
 
 
 def _choice(options: type[StrEnum]) -> click.Choice[str]:
@@ -117,15 +114,9 @@ def main(
 
 def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
     """Return the checked options; without the export extra, say how to get it."""
-    try:
+    with explain_missing_export_extra():
         from dynbert_export.options.config import make_config
         from dynbert_export.options.recipe import load_recipe
-    except ModuleNotFoundError as err:
-        if err.name != _REQUIRED:
-            raise
-        raise MissingPackageError(
-            "The exporter's packages must be installed, got the runtime alone. Run: pip install 'dynbert[export]'"
-        ) from err
     from pathlib import Path
 
     return make_config(load_recipe(Path(recipe)) if recipe is not None else None, overrides)

@@ -23,6 +23,7 @@ __all__ = [
     "MissingPackageError",
     "RecipeError",
     "collect_faults",
+    "explain_missing_export_extra",
 ]
 
 
@@ -65,3 +66,27 @@ def collect_faults(faults: list[str], *, prefix: str = "") -> Iterator[None]:
         yield
     except InputError as err:
         faults.append(f"{prefix}{err}")
+
+
+_ONLY_IN_EXPORT = "pydantic"
+"""The first package of the extra that an export imports; the runtime alone does not have it."""
+
+
+@contextmanager
+def explain_missing_export_extra() -> Iterator[None]:
+    """Say how to get the exporter's packages where the block finds them missing.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MissingPackageError: In place of the bare ``ModuleNotFoundError``.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        if err.name != _ONLY_IN_EXPORT:
+            raise
+        raise MissingPackageError(
+            "The exporter's packages must be installed, got the runtime alone. Run: pip install 'dynbert[export]'"
+        ) from err

@@ -98,7 +98,8 @@ def export_bundle(
             max_length=checkpoint.max_length,
             seed=config.seed,
         )
-    for note in filter(None, (*checkpoint.notes, configured, texts.note)):
+    calibrated = texts.note if Precision.INT8 in config.precisions else None
+    for note in filter(None, (*checkpoint.notes, configured, calibrated)):
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):

@@ -12,7 +12,7 @@ from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
 from dynbert_export import pipeline
 from dynbert_export.api import ExportOptions, export
-from dynbert_export.errors import RecipeError
+from dynbert_export.errors import MissingPackageError, RecipeError
 from dynbert_export.options.config import ExportConfig
 
 
@@ -89,6 +89,14 @@ def test_wrong_options_are_refused_before_any_work(calls, options, message):
         export(**options)
     assert isinstance(caught.value, InputError)
     assert calls == []
+
+
+def test_the_runtime_alone_is_told_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "dynbert_export.options.config", raising=False)
+    monkeypatch.delitem(sys.modules, "dynbert_export.options.recipe", raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(MissingPackageError, match=r"got the runtime alone\. Run: pip install 'dynbert\[export\]'"):
+        export(model="m", output=tmp_path / "out")
 
 
 def test_import_is_light():

@@ -44,6 +44,9 @@ class BertPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     def __init__(self, config: BertConfig, *inputs: Any, **kwargs: Any) -> None:
         check_decoder_config(config)
         super().__init__(config, *inputs, **kwargs)
+        if not getattr(config, "keys_to_ignore_at_inference", None):
+            # transformers' Trainer reads this from the config; predictions would else be (logits, kept positions).
+            config.keys_to_ignore_at_inference = ["past_key_values", "kept_positions"]
 
     def set_length_config(self, length_config: LengthArgument) -> None:
         """Set the lengths used where ``forward`` is given none; config and checkpoints stay as they are.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -42,6 +42,43 @@ def _warn_once(message: str) -> None:
     logger.warning(message)
 
 
+class _LayerTensors(NamedTuple):
+    """The tensors that a layer is run with, see ``BertLayer``."""
+
+    hidden_states: Tensor
+    attention_mask: Tensor | None
+    head_mask: Tensor | None
+    query_votes: Tensor | None
+    positions: Tensor | None
+    encoder_hidden_states: Tensor | None
+    encoder_attention_mask: Tensor | None
+    past_key_value: LayerCache | None
+
+    def flatten(self) -> tuple[Tensor | None, ...]:
+        """Return them without the tuple in the tuple.
+
+        Reentrant checkpoints find no tensors in a nested one, and would cut the graph without a word.
+        """
+        *single, past = self
+        return (*single, *(past or ()))
+
+    @classmethod
+    def unflatten(cls, tensors: Sequence[Any]) -> _LayerTensors:
+        """Return what was flattened."""
+        last = len(cls._fields) - 1
+        return cls._make([*tensors[:last], tuple(tensors[last:]) or None])
+
+
+class _LayerResult(NamedTuple):
+    """What a layer returned; the last three where they were asked for."""
+
+    kept: Tensor | None
+    hidden_states: Tensor
+    attention_probs: Tensor | None = None
+    cross_attention_probs: Tensor | None = None
+    present: LayerCache | None = None
+
+
 @dataclass
 class _Record:
     """What is returned of each layer run."""
@@ -53,15 +90,16 @@ class _Record:
     presents: list[LayerCache] = field(default_factory=list)
     positions: list[Tensor] = field(default_factory=list)
 
-    def add_layer(self, outputs: tuple[Any, ...], *, output_hidden_states: bool, use_cache: bool) -> None:
-        """Note what a layer returned: states, probabilities, cross-attention's, keys and values."""
-        states, *extras = outputs
+    def add_layer(self, result: _LayerResult, *, output_hidden_states: bool) -> None:
+        """Note what a layer returned."""
         if output_hidden_states:
-            self.hidden_states.append(states)
-        if use_cache:
-            self.presents.append(extras.pop())
-        for kind, probs in zip((self.attentions, self.cross_attentions), extras, strict=False):
-            kind.append(probs)
+            self.hidden_states.append(result.hidden_states)
+        if result.attention_probs is not None:
+            self.attentions.append(result.attention_probs)
+        if result.cross_attention_probs is not None:
+            self.cross_attentions.append(result.cross_attention_probs)
+        if result.present is not None:
+            self.presents.append(result.present)
 
 
 class BertEncoder(nn.Module):
@@ -130,21 +168,27 @@ class BertEncoder(nn.Module):
         pasts = read_cache(past_key_values, len(layers), has_encoder=encoder_hidden_states is not None)
         record = _Record(hidden_states=[hidden_states] if output_hidden_states else [])
         for index, past in zip(layers, pasts, strict=True):
-            entering_states = hidden_states
-            outputs, kept = self._run_layer(
+            result = self._run_layer(
                 index,
-                (hidden_states, tracker.attention_mask, None if head_mask is None else head_mask[index]),
-                (encoder_hidden_states, encoder_attention_mask, *(past or ())),
-                (tracker.query_votes, tracker.positions),
+                _LayerTensors(
+                    hidden_states=hidden_states,
+                    attention_mask=tracker.attention_mask,
+                    head_mask=None if head_mask is None else head_mask[index],
+                    query_votes=tracker.query_votes,
+                    positions=tracker.positions,
+                    encoder_hidden_states=encoder_hidden_states,
+                    encoder_attention_mask=encoder_attention_mask,
+                    past_key_value=past,
+                ),
                 output_attentions=output_attentions,
                 output_length=None if lengths is None else lengths[index],
                 always_keep_cls_token=keep_cls,
                 use_cache=use_cache,
             )
-            if kept is not None:
-                tracker.drop(kept, entering_states)
-            hidden_states = outputs[0]
-            record.add_layer(outputs, output_hidden_states=bool(output_hidden_states), use_cache=use_cache)
+            if result.kept is not None:
+                tracker.drop(result.kept, hidden_states)
+            hidden_states = result.hidden_states
+            record.add_layer(result, output_hidden_states=bool(output_hidden_states))
             if lengths is not None:
                 record.positions.append(tracker.list_positions(hidden_states))
 
@@ -182,54 +226,52 @@ class BertEncoder(nn.Module):
     def _run_layer(
         self,
         index: int,
-        inputs: tuple[Tensor | None, ...],
-        decoder_inputs: tuple[Tensor | None, ...],
-        token_inputs: tuple[Tensor | None, ...],
+        tensors: _LayerTensors,
         *,
         output_attentions: bool | None,
         output_length: int | Tensor | None,
         always_keep_cls_token: bool,
         use_cache: bool,
-    ) -> tuple[tuple[Any, ...], Tensor | None]:
+    ) -> _LayerResult:
         """Run one layer, keeping its activations or, with gradient checkpointing, computing them again backwards.
 
         Args:
             index: Of the layer.
-            inputs: States, mask and head mask.
-            decoder_inputs: The encoder's states and their mask, then the tensors of the cache.
-            token_inputs: Votes and positions.
+            tensors: What it is run with.
             output_attentions: As for the layer.
             output_length: As for the layer.
             always_keep_cls_token: As for the layer.
             use_cache: Whether a decoder's keys and values are wanted.
 
         Returns:
-            What the layer returns, without keys and values where they are not wanted.
+            What the layer returns.
         """
         layer = self.layer[index]
 
-        def run(*tensors: Tensor | None) -> tuple[Any, ...]:
-            states, mask, heads, votes, positions, encoder_states, encoder_mask, *past = tensors
+        def run(*flat: Tensor | None) -> tuple[Any, ...]:
+            given = _LayerTensors.unflatten(flat)
             outputs, kept = layer(
-                states,
-                mask,
-                heads,
-                encoder_states,
-                encoder_mask,
-                tuple(past) or None,
+                given.hidden_states,
+                given.attention_mask,
+                given.head_mask,
+                given.encoder_hidden_states,
+                given.encoder_attention_mask,
+                given.past_key_value,
                 output_attentions=output_attentions,
                 output_length=output_length,
                 always_keep_cls_token=always_keep_cls_token,
-                query_votes=votes,
-                positions=positions,
+                query_votes=given.query_votes,
+                positions=given.positions,
             )
-            return (kept, *(outputs[:-1] if self.config.is_decoder and not use_cache else outputs))
+            if self.config.is_decoder and not use_cache:
+                outputs = outputs[:-1]
+            return (kept, *outputs)
 
-        # One flat tuple: reentrant checkpoints find no tensors in a nested one, and would cut the graph without a word.
-        tensors = (*inputs, *token_inputs, *decoder_inputs)
         is_checkpointed = self.gradient_checkpointing and self.training
-        kept, *outputs = self._gradient_checkpointing_func(run, *tensors) if is_checkpointed else run(*tensors)
-        return tuple(outputs), kept
+        flat = tensors.flatten()
+        outputs = self._gradient_checkpointing_func(run, *flat) if is_checkpointed else run(*flat)
+        result = _LayerResult(*outputs[:-1] if use_cache else outputs)
+        return result._replace(present=outputs[-1]) if use_cache else result
 
     def _resolve_lengths(
         self, length_config: LengthArgument, hidden_states: Tensor, *, always_keep_cls_token: bool

@@ -157,6 +157,12 @@ class ExportConfig(_Section):
                 f"precision must be fp32 where quantize is none, got {self.precision.value}. "
                 "Leave precision out, or choose quantize static or dynamic."
             )
+        if "target" in self.model_fields_set and Precision.INT8 not in self.precisions:
+            reason = "quantize is none" if self.quantize is QuantizeOption.NONE else "precision is fp32"
+            raise ValueError(
+                f"target must be left out where {reason}, got {', '.join(each.value for each in self.target)}. "
+                "It is for INT8 graphs, and there will be none."
+            )
         return self
 
     @property

@@ -81,6 +81,11 @@ def test_make_config_is_frozen_and_leaves_its_arguments_alone():
             "precision must be fp32 where quantize is none, got int8. Leave precision out, or choose quantize static",
         ),
         ({"quantize": "none", "precision": "both"}, "precision must be fp32 where quantize is none, got both."),
+        (
+            {"quantize": "none", "target": ["vnni", "avx2"]},
+            "target must be left out where quantize is none, got vnni, avx2. It is for INT8 graphs, and there will be",
+        ),
+        ({"precision": "fp32", "target": "auto"}, "target must be left out where precision is fp32, got auto."),
     ],
 )
 def test_make_config_names_the_option_the_rule_and_the_value(values, message):

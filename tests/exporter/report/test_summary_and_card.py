@@ -142,7 +142,7 @@ def test_a_regression_s_tables_say_closeness(manifest):
     ("task", "call"),
     [
         (Task.FEATURE_EXTRACTION, "model.encode(["),
-        (Task.TEXT_CLASSIFICATION, 'model("A text.", profile="fast")'),
+        (Task.TEXT_CLASSIFICATION, 'model("A text.", profile="full")'),
         (Task.QUESTION_ANSWERING, "model(question="),
     ],
 )
@@ -150,17 +150,17 @@ def test_card_shows_how_to_call_the_bundle(tmp_path, task, call):
     card = write_card(make_bundle(tmp_path / "toy", task=task).manifest)
     assert card.startswith("# toy/bert\n")
     assert call in card
-    assert 'profile="fast"' in card
+    assert 'profile="full"' in card
     assert f"for {task.value}, at most 16 tokens" in card
 
 
 @pytest.mark.parametrize(
     ("task", "call"),
     [
-        (Task.TOKEN_CLASSIFICATION, 'model("A text.", profile="fast")'),
-        (Task.FILL_MASK, 'model("Paris is the <mask> of France.", profile="fast")'),
-        (Task.NEXT_SENTENCE_PREDICTION, 'model("First.", text_pair="Second.", profile="fast")'),
-        (Task.MULTIPLE_CHOICE, 'model("A question?", choices=["a", "b"], profile="fast")'),
+        (Task.TOKEN_CLASSIFICATION, 'model("A text.", profile="full")'),
+        (Task.FILL_MASK, 'model("Paris is the <mask> of France.", profile="full")'),
+        (Task.NEXT_SENTENCE_PREDICTION, 'model("First.", text_pair="Second.", profile="full")'),
+        (Task.MULTIPLE_CHOICE, 'model("A question?", choices=["a", "b"], profile="full")'),
         (Task.PRETRAINING, 'model("Paris is the <mask> of France.", text_pair='),
     ],
 )
@@ -196,3 +196,15 @@ def test_card_names_the_products_that_stay_fp32(manifest):
 def test_card_calls_the_full_profile_when_there_is_no_other(tmp_path):
     manifest = make_bundle(tmp_path / "toy", profiles={FULL: None, ANYTIME: None}).manifest
     assert 'profile="full"' in write_card(manifest)
+
+
+@pytest.mark.parametrize(
+    ("times", "example"),
+    [({"full": 9.0, "fast": 4.0}, "fast"), ({"full": 9.0, "fast": 9.0}, "full"), ({"full": 9.0, "fast": 9.5}, "full")],
+)
+def test_card_shows_the_profile_that_gains_most(manifest, times, example):
+    graphs = tuple(
+        msgspec.structs.replace(graph, latency=_latency(times.get(graph.profile, 1.0))) for graph in manifest.graphs
+    )
+    card = write_card(msgspec.structs.replace(manifest, graphs=graphs))
+    assert f'profile="{example}"' in card
