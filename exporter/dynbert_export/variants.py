@@ -12,7 +12,7 @@ from dynbert.sweep import steep_lengths
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dynbert_export.options.profiles import Profile
+    from dynbert_export.options.profiles import NamedLengths
 
 __all__ = ["FP32_SET", "GraphSet", "Variant", "anytime_configs", "list_int8_sets", "list_variants"]
 
@@ -112,7 +112,7 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
     return LengthConfig.everything(num_layers), (asked[-1] if asked else steep_lengths(num_layers))
 
 
-def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Variant, ...]:
+def list_variants(profiles: tuple[NamedLengths, ...], num_layers: int) -> tuple[Variant, ...]:
     """Return every profile of the bundle: ``full``, those asked for, ``anytime``.
 
     Args:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["HEADS", "check_weights", "find_weights", "load_weights"]
+__all__ = ["HEAD_PREFIXES", "check_weights", "find_weights", "load_weights"]
 
-HEADS = ("qa_outputs.", "classifier.", "cls.", "pooler.")
+HEAD_PREFIXES = ("qa_outputs.", "classifier.", "cls.", "pooler.")
 """Where the names of weights start that not every checkpoint has: those of heads, and the pooler under some of them."""
 
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -79,7 +79,7 @@ def check_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
         found.update(_read_headers(file))
     expected = {_canonical(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = [names[0] for names in _list_parameters(model) if not any(name in found for name in names)]
-    if missing and all(name.startswith(HEADS) for name in missing):
+    if missing and all(name.startswith(HEAD_PREFIXES) for name in missing):
         raise CheckpointError(
             f"Weights for this task must include {', '.join(missing)}, got none in {files[0].parent}. "
             "Fine-tune the model for the task, or export it with --task feature-extraction."

@@ -18,7 +18,7 @@ from dynbert.errors import InputError
 from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError, collect_faults
 from dynbert_export.options.faults import explain_faults
-from dynbert_export.options.profiles import Profile, make_profiles
+from dynbert_export.options.profiles import NamedLengths, make_profiles
 from dynbert_export.options.vocabularies import (
     AUTO,
     NONE,
@@ -112,7 +112,7 @@ class ExportConfig(_Section):
     revision: str | None = None
     """Branch, tag or commit of a hub id; None for its default branch."""
     task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO
-    profiles: Annotated[tuple[InstanceOf[Profile], ...], BeforeValidator(make_profiles)] = ()
+    profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
     """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config."""
     always_keep_cls_token: bool = True
     """Whether CLS is kept whatever its significance."""
