@@ -39,10 +39,11 @@ from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.variants import FP32_SET, list_variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
+    from transformers import PreTrainedModel
 
     from dynbert.manifest import Invariance, Latency, Manifest, ModelInfo, Parity
     from dynbert_export.gates.recovery import Int8Graphs
@@ -133,9 +134,8 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     with progress.stage("specialise fp32"):
         graphs[FP32_SET] = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
     with progress.stage("verify fp32 against PyTorch"):
-        reference = TorchReference(model, task_outputs(anytime), always_keep_cls_token=job.config.always_keep_cls_token)
-        parities |= _check_fp32(job, graphs[FP32_SET], reference)
-    del model, reference
+        parities |= _check_fp32(job, graphs[FP32_SET], model, task_outputs(anytime))
+    del model
     gate = _make_gate(job)
     with progress.stage("answer in fp32"):
         references = gate.answer(graphs[FP32_SET])
@@ -223,19 +223,20 @@ def _build_int8(maker: Int8Maker, calibration: Calibration, progress: Progress, 
     return int8
 
 
-def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:
+def _check_fp32(
+    job: Job, files: Mapping[str, Path], model: PreTrainedModel, outputs: Sequence[str]
+) -> dict[Path, Parity]:
     """Hold every fp32 graph to the PyTorch model."""
     cases = make_cases(
         job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
     )
+    reference = TorchReference(model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
     return {
         files[variant.name]: check_parity(
             files[variant.name],
             reference,
-            cases,
             lengths=variant.checked_configs,
             max_abs_difference=job.config.gates.fp32_max_abs_difference,
-            always_keep_cls_token=job.config.always_keep_cls_token,
         )
         for variant in job.variants
     }

@@ -80,10 +80,14 @@ def test_dynamic_graph_fails(quantized, traced_embedder, config, tmp_path):
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.int8.onnx", "weights.bin"]
 
 
-def _add_to_scores(model, ramp):
-    """Add numbers to the first layer's significances where the input is 64 tokens wide, as padding makes it."""
+def _add_to_scores(model, ramp, *, wider_than=40):
+    """Add numbers to the first layer's significances where the input has many tokens, as padding makes it."""
     top = next(node for node in model.graph if node.op_type == "TopK")
-    constants = {"width/axis": np.array([1]), "width/least": np.array([40]), "width/ramp": ramp.astype(np.float32)}
+    constants = {
+        "width/axis": np.array([1]),
+        "width/least": np.array([wider_than]),
+        "width/ramp": ramp.astype(np.float32),
+    }
     axis, least, values = (add_initializer(model.graph, name, array) for name, array in constants.items())
     shape = ir.node("Shape", [top.inputs[0]])
     width = ir.node("Gather", [shape.outputs[0], axis])
@@ -109,7 +113,7 @@ def test_graph_fails_when_padding_decides_what_is_kept(quantized, traced_embedde
 
 def test_near_ties_are_counted_and_left_out(quantized, traced_embedder, tmp_path, monkeypatch):
     """As if every gap were a near tie: the rows with other tokens are no fault, and are not compared."""
-    monkeypatch.setattr(invariance, "NEAR_TIE_GAP", 1e3)
+    monkeypatch.setattr(invariance, "INT8_TIE_GAP", 1e3)
     model = _published(lower(quantized.qdq), traced_embedder, _COUNTS)
     _add_to_scores(model, np.linspace(50, 0, 64))
     found = _check(_write(model, tmp_path))
@@ -119,13 +123,13 @@ def test_near_ties_are_counted_and_left_out(quantized, traced_embedder, tmp_path
 
 
 def test_graph_fails_when_there_are_near_ties_only(quantized, traced_embedder, tmp_path, monkeypatch):
-    def count_as_near_tie(tally, *_, **__):
-        tally.near_ties += 1
-
-    monkeypatch.setattr(invariance._Tally, "compare", count_as_near_tie)
-    path = _write(_published(lower(quantized.qdq), traced_embedder, _COUNTS), tmp_path)
+    """As if every gap were one; in company every text keeps its first five tokens, whatever it keeps alone."""
+    monkeypatch.setattr(invariance, "INT8_TIE_GAP", 1e3)
+    counts = LengthConfig((5, 5, 5))
+    model = _published(lower(quantized.qdq), traced_embedder, counts)
+    _add_to_scores(model, np.linspace(50, 0, 64), wider_than=60)
     with pytest.raises(GateError, match="compared on at least one text, got 16 near ties only"):
-        _check(path)
+        _check(_write(model, tmp_path), lengths=counts)
 
 
 def _shift_outputs(model, amount):
