@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dynbert.errors import LengthConfigError
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
-from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS
+from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS, ProblemType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     from dynbert.lengths import LengthConfig
 
-__all__ = ["RANKING", "find_architecture", "find_problem_type", "list_labels", "read_config"]
-
-RANKING = "ranking"
-"""Problem type of one logit that puts texts, or pairs of texts, in an order; the logit is the score."""
+__all__ = ["find_architecture", "find_problem_type", "list_labels", "read_config"]
 
 _SIZES = (
     "vocab_size",
@@ -115,11 +112,11 @@ def find_problem_type(config: BertConfig) -> str:
         config: As from ``read_config``.
 
     Returns:
-        The config's own word where it has one; else ``RANKING`` for one logit, and one label out of several.
+        The config's own word where it has one; else a ranker's for one logit, and one label out of several.
     """
     if config.problem_type is not None:
         return str(config.problem_type)
-    return RANKING if config.num_labels == 1 else "single_label_classification"
+    return (ProblemType.RANKING if config.num_labels == 1 else ProblemType.SINGLE_LABEL).value
 
 
 def _find_faults(config: BertConfig) -> list[str]:

@@ -19,14 +19,14 @@ from dynbert.errors import DynbertError, InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
-from dynbert_export.checkpoint.config import RANKING, find_architecture, find_problem_type, list_labels, read_config
+from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
 from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, PackageSettings, read_embedding_files
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.checkpoint.source import find_checkpoint
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.vocabularies import TaskOption
-from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, find_task
+from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, ProblemType, find_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,7 +238,8 @@ def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -
         )
     if files is not None:
         notes += _explain_package(files.package)
-    if task is Task.TEXT_CLASSIFICATION and config.problem_type is None and find_problem_type(config) == RANKING:
+    is_guessed = task is Task.TEXT_CLASSIFICATION and config.problem_type is None
+    if is_guessed and find_problem_type(config) == ProblemType.RANKING:
         notes.append(
             "The classifier has one logit and config.json states no problem_type: the score is the logit itself "
             "(ranking). State regression there, or multi_label_classification for a probability."

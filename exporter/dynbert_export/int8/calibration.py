@@ -30,10 +30,11 @@ _JUDGED_FOR_PARTS = 2
 """Inputs of each half whose short parts it is judged on as well."""
 _SHORT_TOKENS = (2, 6, 20)
 _PARTS = 4
-"""Short parts of each length that a calibration input gives to the ranges. Measured on all-MiniLM-L6-v2, mean cosine
-with and without: texts of 1 word 0.9957 and 0.9952, of 8 words 0.9977 and 0.9974 (worst 0.9955 and 0.9907), of 256
-tokens 0.9962 both. Parts of 1 token made it worse (0.9934 for 256 tokens): what a lone token gives is an outlier to all
-others. So did choosing the way to a range on whole inputs only, which took one that clips what short texts need."""
+"""Short parts of each length that a calibration input gives to the ranges. Tried by hand on all-MiniLM-L6-v2: an export
+with and one without them, mean cosine of ``encode`` at precision int8 to that at fp32: texts of 1 word 0.9957 and
+0.9952, of 8 words 0.9977 and 0.9974 (worst 0.9955 and 0.9907), of 256 tokens 0.9962 both. Parts of 1 token made it
+worse (0.9934 for 256 tokens): what a lone token gives is an outlier to all others. So did choosing the way to a range
+on whole inputs only, which took one that clips what short texts need."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,9 @@ class Gates(_Section):
     ``agreement.py``; for a regression the mean closeness of the numbers."""
     int8_min_rank_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.9
     """Text classification by one logit that ranks: Spearman's correlation of the scores. Hand-measured on the built-in
-    texts, INT8 against fp32: 0.97 to 0.99 with nothing dropped and 0.94 to 0.99 with half of the tokens, for heads with
-    random weights on all-MiniLM-L6-v2 and on tiny BERTs, whose scores are nearer to each other than trained ones."""
+    texts, INT8 against fp32 (``agreement`` in an export's manifest): 0.97 to 0.99 with nothing dropped and 0.94 to 0.99
+    with half of the tokens, for heads with random weights on all-MiniLM-L6-v2 and on tiny BERTs, whose scores are
+    nearer to each other than trained ones."""
     int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Question answering: mean agreement of answer spans, 1 where all are equal."""
     int8_min_token_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
