@@ -6,7 +6,7 @@ import pytest
 
 from dynbert.manifest import Task
 from tests.helpers.checkpoints import make_checkpoint
-from tests.helpers.commands import run_export
+from tests.helpers.commands import BUNDLE_OPTIONS, run_export
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,9 +31,3 @@ def bundles(checkpoints, tmp_path_factory):
     for task, checkpoint in checkpoints.items():
         run_export("--model", checkpoint, "-o", folder / task.value, *BUNDLE_OPTIONS)
     return {task: folder / task.value for task in Task}
-
-
-BUNDLE_OPTIONS = (
-    *("--length-config", "fast=20,10,5", "--length-config", "half=0.5,0.3,0.2"),
-    *("--precision", "both", "--target", "avx2"),  # exact on every processor that tests may meet
-)

@@ -15,9 +15,8 @@ import dynbert
 from dynbert import cli as runtime_cli
 from dynbert.inputs import arrange_rows
 from dynbert.manifest import ANYTIME, FULL, Precision, Target, Task, read_manifest
-from tests.functional.conftest import BUNDLE_OPTIONS
 from tests.helpers.checkpoints import edit_json, make_checkpoint
-from tests.helpers.commands import run_export, start_export
+from tests.helpers.commands import BUNDLE_OPTIONS, run_export, start_export
 from tests.helpers.graphs import assert_informative, make_feed
 
 _TEXTS = ["the old city was great", "a good story about the bridge and the river at night", "water"]
