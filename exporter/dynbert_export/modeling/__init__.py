@@ -28,6 +28,7 @@ from dynbert_export.modeling.heads.language_heads import (
     BertPredictionHeadTransform,
     BertPreTrainingHeads,
 )
+from dynbert_export.modeling.heads.sentence_embedding import BertForSentenceEmbedding, embed
 from dynbert_export.modeling.layer import BertIntermediate, BertLayer, BertOutput, BertPooler
 from dynbert_export.modeling.model import BertModel
 from dynbert_export.modeling.outputs import (
@@ -39,6 +40,7 @@ from dynbert_export.modeling.outputs import (
     DynamicMultipleChoiceOutput,
     DynamicNextSentenceOutput,
     DynamicQuestionAnsweringOutput,
+    DynamicSentenceEmbeddingOutput,
     DynamicSequenceClassifierOutput,
     DynamicTokenClassifierOutput,
 )
@@ -54,6 +56,7 @@ __all__ = [
     "BertForPreTraining",
     "BertForPreTrainingOutput",
     "BertForQuestionAnswering",
+    "BertForSentenceEmbedding",
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertIntermediate",
@@ -77,8 +80,10 @@ __all__ = [
     "DynamicMultipleChoiceOutput",
     "DynamicNextSentenceOutput",
     "DynamicQuestionAnsweringOutput",
+    "DynamicSentenceEmbeddingOutput",
     "DynamicSequenceClassifierOutput",
     "DynamicTokenClassifierOutput",
+    "embed",
     "expand_gather",
     "load_tf_weights_in_bert",
 ]

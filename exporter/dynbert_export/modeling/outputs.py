@@ -31,6 +31,7 @@ __all__ = [
     "DynamicNextSentenceOutput",
     "DynamicOutput",
     "DynamicQuestionAnsweringOutput",
+    "DynamicSentenceEmbeddingOutput",
     "DynamicSequenceClassifierOutput",
     "DynamicTokenClassifierOutput",
 ]
@@ -65,6 +66,23 @@ class DynamicEncoderOutput(DynamicOutput, BaseModelOutputWithPastAndCrossAttenti
 @dataclass
 class DynamicModelOutput(DynamicOutput, BaseModelOutputWithPoolingAndCrossAttentions):
     """Output of ``BertModel``."""
+
+
+@dataclass
+class _SentenceEmbeddingFields(ModelOutput):
+    """transformers has no such output."""
+
+    sentence_embedding: Tensor | None = None
+    """``[batch, hidden]``."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """As for ``BertModel``."""
+    attentions: tuple[Tensor, ...] | None = None
+    """As for ``BertModel``."""
+
+
+@dataclass
+class DynamicSentenceEmbeddingOutput(DynamicOutput, _SentenceEmbeddingFields):
+    """Output of ``BertForSentenceEmbedding``."""
 
 
 @dataclass
