@@ -29,6 +29,7 @@ from dynbert.manifest import (
 from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
 from dynbert.session import open_graph
 from dynbert_export.bundle.sentence_transformers_files import write_sentence_transformers_files
+from dynbert_export.checkpoint.file_names import CONFIG_FILE
 from dynbert_export.checkpoint.tokenizer import save_tokenizer
 from dynbert_export.report.card import write_card
 from dynbert_export.tasks import HEADS
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Findings", "describe_bundle", "describe_model", "record_probe", "write_companions"]
 
 _CARD_FILE = "README.md"
-_CONFIG_FILE = "config.json"
 _PROBE_TOKENS = 32
 _MAX_PROBE_BYTES = 1 << 20
 """Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
@@ -63,7 +63,7 @@ def write_companions(bundle: Path, checkpoint: Checkpoint, tokenizer: PreTrained
         tokenizer: The checkpoint's.
     """
     save_tokenizer(tokenizer, bundle, max_length=checkpoint.max_length)
-    checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
+    checkpoint.config.to_json_file(bundle / CONFIG_FILE)
     if checkpoint.pooling is not None:
         write_sentence_transformers_files(
             bundle,

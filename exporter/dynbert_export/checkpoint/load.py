@@ -21,6 +21,7 @@ from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
 from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, PackageSettings, read_embedding_files
+from dynbert_export.checkpoint.file_names import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.checkpoint.source import find_checkpoint
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
@@ -92,7 +93,7 @@ def load_checkpoint(
     """
     source = find_checkpoint(model, revision=revision)
     folder = source.folder
-    config, lengths = read_config(folder / "config.json")
+    config, lengths = read_config(folder / CONFIG_FILE)
     files = read_embedding_files(folder) if _may_embed(task, config) else None
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
@@ -206,7 +207,7 @@ def _choose_max_length(given: int | None, folder: Path, config: BertConfig, file
             )
         return given
     limits = [positions]
-    tokenizer = folder / "tokenizer_config.json"
+    tokenizer = folder / TOKENIZER_CONFIG_FILE
     if tokenizer.is_file():
         limits.append(read_json_object(tokenizer).get("model_max_length") or positions)
     if files is not None and files.max_length is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert.tokenization import TOKENIZER_FILE
+from dynbert_export.checkpoint.file_names import SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE
 from dynbert_export.checkpoint.json_files import write_json
 from dynbert_export.errors import CheckpointError
 from dynbert_export.tasks import HEADS
@@ -100,8 +101,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_leng
         **_list_bert_rules(backend.normalizer),
         **special,
     }
-    write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / TOKENIZER_CONFIG_FILE, settings)
+    write_json(folder / SPECIAL_TOKENS_FILE, special)
 
 
 def _list_special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import is_file_name
+from dynbert_export.checkpoint.file_names import PICKLED_WEIGHTS_FILE, SAFETENSORS_FILE, index_file
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
 
@@ -30,7 +31,7 @@ __all__ = ["HEAD_PREFIXES", "check_weights", "find_weights", "load_weights"]
 HEAD_PREFIXES = ("qa_outputs.", "classifier.", "cls.", "pooler.")
 """Where the names of weights start that not every checkpoint has: those of heads, and the pooler under some of them."""
 
-_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+_SINGLE_FILES = (SAFETENSORS_FILE, PICKLED_WEIGHTS_FILE)
 _MAX_NAMED_FAULTS = 5
 _BODY = re.compile(r"(embeddings|encoder)\.")
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -54,7 +55,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
     for name in _SINGLE_FILES:
         if (folder / name).is_file():
             return (folder / name,)
-        index = folder / f"{name}.index.json"
+        index = folder / index_file(name)
         if index.is_file():
             return _find_shards(index)
     raise CheckpointError(
