@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, length_input
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, add_lengths
 from dynbert.lengths import LengthConfig
 from dynbert_export.errors import ExportError
 from dynbert_export.evaluation.trial import opened
@@ -229,7 +229,7 @@ def full_length_feeds(job: Job) -> list[Feed]:
     """
     everything = LengthConfig.everything(job.spec.num_layers)
     return [
-        {**feed, LENGTH_CONFIG: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
+        add_lengths(feed, everything, always_keep_cls_token=job.spec.always_keep_cls_token)
         for feed in job.data.calibration
     ]
 

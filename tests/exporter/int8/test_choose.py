@@ -51,7 +51,7 @@ def _job(*, inputs=6, **options):
     return SimpleNamespace(
         config=make_config({"model": "m", "output": "o", "threads": 1, **options}),
         measure=AnswerMeasure(Task.TEXT_CLASSIFICATION),
-        spec=SimpleNamespace(num_layers=1),
+        spec=SimpleNamespace(num_layers=1, always_keep_cls_token=True),
         data=SimpleNamespace(calibration=feeds),
         int8_sets=_SETS,
     )
