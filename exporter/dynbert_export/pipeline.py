@@ -141,7 +141,11 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         references = gate.answer(graphs[FP32_SET])
         answers = gate.judge(graphs[FP32_SET], Precision.FP32, references)
     calibration = Calibration(
-        full_length_feeds(job.data.calibration, job.spec.num_layers), gate.measure, job.config.threads
+        full_length_feeds(
+            job.data.calibration, job.spec.num_layers, always_keep_cls_token=job.spec.always_keep_cls_token
+        ),
+        gate.measure,
+        job.config.threads,
     )
     fp32_products: dict[Path, tuple[str, ...]] = {}
     invariances: dict[Path, Invariance] = {}

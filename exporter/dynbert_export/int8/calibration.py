@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, length_input
+from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, add_lengths
 from dynbert.lengths import LengthConfig
 
 if TYPE_CHECKING:
@@ -64,21 +64,19 @@ class Calibration:
         return _with_short_parts(self.feeds[::2]), _with_short_parts(self.feeds[1::2] or self.feeds)
 
 
-def full_length_feeds(inputs: Iterable[Feed], num_layers: int) -> tuple[Feed, ...]:
+def full_length_feeds(inputs: Iterable[Feed], num_layers: int, *, always_keep_cls_token: bool) -> tuple[Feed, ...]:
     """Return inputs for the anytime graph that drop nothing: ranges must hold for every token.
 
     Args:
         inputs: int64 arrays as from ``arrange_rows``.
         num_layers: Hidden layers.
+        always_keep_cls_token: As the graph was traced.
 
     Returns:
         The inputs, with the length config.
     """
     everything = LengthConfig.everything(num_layers)
-    return tuple(
-        {**feed, LENGTH_CONFIG: length_input(everything, feed[INPUT_IDS].shape[-1], always_keep_cls_token=True)}
-        for feed in inputs
-    )
+    return tuple(add_lengths(feed, everything, always_keep_cls_token=always_keep_cls_token) for feed in inputs)
 
 
 def _with_short_parts(feeds: Sequence[Feed]) -> Half:

@@ -14,7 +14,9 @@ _MEASURE = AnswerMeasure(Task.TEXT_CLASSIFICATION)
 
 
 def _calibration(inputs, tokens=32):
-    feeds = full_length_feeds([make_feed(1, tokens, seed=seed) for seed in range(inputs)], num_layers=3)
+    feeds = full_length_feeds(
+        [make_feed(1, tokens, seed=seed) for seed in range(inputs)], num_layers=3, always_keep_cls_token=True
+    )
     return Calibration(feeds, _MEASURE, threads=1)
 
 
@@ -24,7 +26,7 @@ def _ids(feeds):
 
 def test_whole_inputs_keep_every_token():
     given = make_feed(1, 32)
-    [feed] = full_length_feeds([given], num_layers=3)
+    [feed] = full_length_feeds([given], num_layers=3, always_keep_cls_token=True)
     np.testing.assert_array_equal(feed["length_config"], [32, 32, 32])
     assert set(given) == set(feed) - {"length_config"}
 

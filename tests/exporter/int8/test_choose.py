@@ -48,7 +48,8 @@ def _calibration(inputs=6):
         if seed < 2:
             feed["input_ids"][0, 5] = 0
         feeds.append({"input_ids": feed["input_ids"]})
-    return Calibration(full_length_feeds(feeds, num_layers=1), AnswerMeasure(Task.TEXT_CLASSIFICATION), threads=1)
+    full = full_length_feeds(feeds, num_layers=1, always_keep_cls_token=True)
+    return Calibration(full, AnswerMeasure(Task.TEXT_CLASSIFICATION), threads=1)
 
 
 class _Notes(SilentProgress):

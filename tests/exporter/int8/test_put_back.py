@@ -42,7 +42,9 @@ def either(request):
 def _calibration(traced):
     measure = AnswerMeasure(Task.FEATURE_EXTRACTION, pooling=Pooling(mode=PoolingMode.MEAN, normalize=True))
     inputs = [make_feed(1, 32, seed=seed) for seed in range(3)]
-    return Calibration(full_length_feeds(inputs, traced.spec.num_layers), measure, threads=1)
+    return Calibration(
+        full_length_feeds(inputs, traced.spec.num_layers, always_keep_cls_token=True), measure, threads=1
+    )
 
 
 def _spoil(quantized, *names):

@@ -95,3 +95,13 @@ def test_card_shows_the_profile_that_gains_most(manifest, times, example):
     )
     card = write_card(msgspec.structs.replace(manifest, graphs=graphs))
     assert f'profile="{example}"' in card
+
+
+def test_card_shows_no_profile_that_is_faster_in_one_precision_alone(manifest):
+    times = {("fast", Precision.INT8): 9.5, ("fast", Precision.FP32): 4.0}
+    graphs = tuple(
+        msgspec.structs.replace(graph, latency=_latency(times.get((graph.profile, graph.precision), 9.0)))
+        for graph in manifest.graphs
+    )
+    assert {(graph.profile, graph.precision) for graph in graphs} > set(times)
+    assert 'profile="full"' in write_card(msgspec.structs.replace(manifest, graphs=graphs))
