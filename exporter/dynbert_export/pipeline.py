@@ -5,12 +5,10 @@ The fp32 graphs are always made, because INT8 is judged against them; they are p
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dynbert.cpu import usable_cores
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
@@ -18,6 +16,7 @@ from dynbert_export.bundle.describe import Findings, describe_bundle, describe_m
 from dynbert_export.bundle.publish import check_output, stage_bundle
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
+from dynbert_export.checkpoint.training_record import explain_excess
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
 from dynbert_export.evaluation.agreement import AnswerMeasure
@@ -33,13 +32,14 @@ from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_sta
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name
 from dynbert_export.job import Job
-from dynbert_export.options.profiles import add_configured
+from dynbert_export.options.profiles import add_configured, check_lengths
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
+from dynbert_export.threads import torch_threads
 from dynbert_export.variants import FP32_SET, list_variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
@@ -89,7 +89,7 @@ def export_bundle(
         checkpoint = load_checkpoint(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
-        config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
+        check_lengths(config.profiles, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
         texts = load_texts(config.calibration, checkpoint.task)
@@ -102,10 +102,11 @@ def export_bundle(
             seed=config.seed,
         )
     calibrated = texts.note if Precision.INT8 in config.precisions else None
-    for note in filter(None, (*checkpoint.notes, configured, calibrated)):
+    excess = () if checkpoint.training is None else explain_excess(profiles, checkpoint.training, checkpoint.max_length)
+    for note in filter(None, (*checkpoint.notes, configured, calibrated, *excess)):
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
-    with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
+    with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
         job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():
             progress.note(
@@ -266,16 +267,3 @@ def _measure(published: Iterable[PublishedGraph], baseline: Path, model: ModelIn
     lengths = latency_lengths(model.max_length)
     wanted = {baseline: None} | {path: variant.latency_config for variant, _, path in published}
     return {path: measure_latency(path, model, lengths, config=config) for path, config in wanted.items()}
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let PyTorch compute on so many threads, and on as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or usable_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from dynbert.manifest import Task
+from dynbert.scoring.examples import ProblemType
 
 __all__ = [
     "ARCHITECTURES",
@@ -36,16 +37,6 @@ MIN_INPUT_TOKENS = 3
 
 Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 """Name of an input or output -> number of a dimension that is free -> its name."""
-
-
-class ProblemType(StrEnum):
-    """What the logits of a text classification mean; the first three are transformers' own names."""
-
-    SINGLE_LABEL = "single_label_classification"
-    MULTI_LABEL = "multi_label_classification"
-    REGRESSION = "regression"
-    RANKING = "ranking"
-    """One logit, by which texts or pairs of texts are put in an order."""
 
 
 class Metric(StrEnum):

@@ -24,6 +24,7 @@ from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, PackageSet
 from dynbert_export.checkpoint.file_names import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.checkpoint.source import find_checkpoint
+from dynbert_export.checkpoint.training_record import TRAINING_KEY, TrainingRecord
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.vocabularies import TaskOption
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 
     from transformers import BertConfig, PreTrainedModel
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_model"]
+__all__ = ["DEFAULT_POOLING", "Checkpoint", "choose_max_length", "load_checkpoint", "load_model"]
+
+DEFAULT_POOLING = Pooling(mode=PoolingMode.MEAN, normalize=False)
+"""Of a checkpoint without sentence-transformers' files."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Checkpoint:
     """Whether texts are lowercased before the tokenizer's own rules; ``load_tokenizer`` sees to it."""
     length_config: LengthConfig | None
     """The lengths that its config starts a model with, no count above ``max_length``; None where it drops nothing."""
+    training: TrainingRecord | None
+    """What ``dynbert-train`` trained it to bear; None for a checkpoint from elsewhere."""
     notes: tuple[str, ...]
     """What the caller should be told: choices that were made for want of information."""
 
@@ -94,6 +100,9 @@ def load_checkpoint(
     source = find_checkpoint(model, revision=revision)
     folder = source.folder
     config, lengths = read_config(folder / CONFIG_FILE)
+    training = TrainingRecord.from_json(
+        getattr(config, TRAINING_KEY, None), config.num_hidden_layers, folder / CONFIG_FILE
+    )
     files = read_embedding_files(folder) if _may_embed(task, config) else None
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
@@ -110,7 +119,7 @@ def load_checkpoint(
             "Save the tokenizer beside the model with save_pretrained."
         )
     check_weights(find_weights(folder), _build_model(config, chosen, device="meta"))
-    longest = _choose_max_length(max_length, folder, config, files)
+    longest = choose_max_length(max_length, folder, config, files)
     return Checkpoint(
         folder=folder,
         name=source.name,
@@ -125,6 +134,7 @@ def load_checkpoint(
         package=files.package if files is not None else PackageSettings(),
         lowercase=files is not None and files.lowercase,
         length_config=_clamp(lengths, longest),
+        training=training,
         notes=_write_notes(chosen, config, files),
     )
 
@@ -196,8 +206,21 @@ def _build_model(config: BertConfig, task: Task, *, device: str) -> PreTrainedMo
         raise CheckpointError(f"config.json must describe a model that can be built, got: {err}") from err
 
 
-def _choose_max_length(given: int | None, folder: Path, config: BertConfig, files: EmbeddingFiles | None) -> int:
-    """Return the longest input in tokens."""
+def choose_max_length(given: int | None, folder: Path, config: BertConfig, files: EmbeddingFiles | None) -> int:
+    """Return the longest input in tokens.
+
+    Args:
+        given: By the caller; None for the shortest limit that model, tokenizer and sentence-transformers' files have.
+        folder: The checkpoint.
+        config: Its config.
+        files: Its sentence-transformers files, where they count.
+
+    Returns:
+        Tokens, special ones included.
+
+    Raises:
+        InputError: If ``given`` is out of the model's range.
+    """
     positions: int = config.max_position_embeddings
     if given is not None:
         if not MIN_INPUT_TOKENS <= given <= positions:
@@ -227,7 +250,7 @@ def _choose_pooling(task: Task, files: EmbeddingFiles | None) -> Pooling | None:
     """Return how embeddings are made; None for the tasks that make none."""
     if task is not Task.FEATURE_EXTRACTION:
         return None
-    return files.pooling if files is not None else Pooling(mode=PoolingMode.MEAN, normalize=False)
+    return files.pooling if files is not None else DEFAULT_POOLING
 
 
 def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -> tuple[str, ...]:

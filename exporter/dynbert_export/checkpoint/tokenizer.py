@@ -8,7 +8,7 @@ code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert.tokenization import TOKENIZER_FILE
@@ -20,18 +20,38 @@ from dynbert_export.tasks import HEADS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BertConfig, PreTrainedTokenizerFast
 
-    from dynbert_export.checkpoint.load import Checkpoint
+    from dynbert.manifest import Task
 
-__all__ = ["load_tokenizer", "save_tokenizer"]
+__all__ = ["TokenizerOwner", "load_tokenizer", "save_tokenizer"]
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
+class TokenizerOwner(Protocol):
+    """What has a tokenizer: a checkpoint that is exported, or one that is trained."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+
+    @property
+    def config(self) -> BertConfig:
+        """Whose vocabulary it must fit."""
+
+    @property
+    def task(self) -> Task:
+        """Decides whether there must be a mask token."""
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether texts are lowercased before the tokenizer's own rules."""
+
+
+def load_tokenizer(checkpoint: TokenizerOwner) -> PreTrainedTokenizerFast:
     """Load a checkpoint's tokenizer in its fast form, made from ``vocab.txt`` where there is no ``tokenizer.json``.
 
     Args:
-        checkpoint: As from ``load_checkpoint``.
+        checkpoint: Whose.
 
     Returns:
         The tokenizer.

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "NamedLengths",
     "add_configured",
+    "check_lengths",
     "make_profiles",
     "parse_profile",
 ]
@@ -167,3 +168,26 @@ def _find_shared_names(profiles: Iterable[NamedLengths]) -> list[str]:
             )
         seen.setdefault(key, profile.name)
     return faults
+
+
+def check_lengths(profiles: Iterable[NamedLengths], *, num_layers: int, max_length: int) -> None:
+    """Hold length configs to the model that they are for.
+
+    Args:
+        profiles: The length configs, by name.
+        num_layers: Hidden layers of the model.
+        max_length: Longest input in tokens.
+
+    Raises:
+        InputError: If length configs have a wrong count of entries or exceed the maximum length; all at once.
+    """
+    faults: list[str] = []
+    for profile in profiles:
+        for check, limit in (
+            (profile.lengths.check_layers, num_layers),
+            (profile.lengths.check_max_length, max_length),
+        ):
+            with collect_faults(faults, prefix=f"Profile {profile.name}: "):
+                check(limit)
+    if faults:
+        raise InputError("\n".join(faults))

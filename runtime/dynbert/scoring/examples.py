@@ -24,13 +24,13 @@ __all__ = [
 
 
 class ProblemType(StrEnum):
-    """What the label of a text is; the values are those of a bundle's ``problem_type``."""
+    """What the logits of a text classifier mean, and so its labels; the first three are transformers' names."""
 
     SINGLE_LABEL = "single_label_classification"
     MULTI_LABEL = "multi_label_classification"
     REGRESSION = "regression"
     RANKING = "ranking"
-    """A number as well; only its order means something."""
+    """One logit, by which texts or pairs of texts are put in an order; the label is a number as well."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pydantic
 import pytest
 
-from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Precision
 from dynbert_export.errors import RecipeError
@@ -156,14 +153,3 @@ def test_every_metric_has_a_gate_and_every_gate_a_metric():
 def test_gates_ask_for_nine_tenths_and_more_of_embeddings():
     defaults = {metric: Gates().int8_min_agreement(metric) for metric in Metric}
     assert defaults == dict.fromkeys(Metric, 0.9) | {Metric.COSINE: 0.97}
-
-
-def test_check_profiles_holds_all_profiles_to_the_model():
-    config = make_config({**_NEEDED, "profiles": {"short": "3", "long": "99,2,1", "good": "3,2,1", "half": "0.5,0.4"}})
-    with pytest.raises(InputError) as caught:
-        config.check_profiles(num_layers=3, max_length=64)
-    faults = str(caught.value).splitlines()
-    assert [re.match(r"Profile (\w+)", fault).group(1) for fault in faults] == ["short", "long", "half"]
-    assert "must have 3 entries, one a layer, got 1" in faults[0]
-    assert "must be at most the maximum length of 64 tokens, got 99" in faults[1]
-    make_config({**_NEEDED, "profiles": {"good": "3,2,1"}}).check_profiles(num_layers=3, max_length=64)

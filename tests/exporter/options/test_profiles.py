@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dynbert.errors import InputError, LengthConfigError
 from dynbert.lengths import LengthConfig
-from dynbert_export.options.profiles import NamedLengths, add_configured, make_profiles, parse_profile
+from dynbert_export.options.profiles import NamedLengths, add_configured, check_lengths, make_profiles, parse_profile
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,14 @@ def test_a_profile_of_that_name_wins(name):
     profiles, note = add_configured(asked, _OTHERS)
     assert profiles == asked
     assert note == f"{_FOUND} 12,8,4: it is left out, because the profile {name} was asked for with others."
+
+
+def test_check_lengths_holds_all_profiles_to_the_model():
+    profiles = make_profiles({"short": "3", "long": "99,2,1", "good": "3,2,1", "half": "0.5,0.4"})
+    with pytest.raises(InputError) as caught:
+        check_lengths(profiles, num_layers=3, max_length=64)
+    faults = str(caught.value).splitlines()
+    assert [re.match(r"Profile (\w+)", fault).group(1) for fault in faults] == ["short", "long", "half"]
+    assert "must have 3 entries, one a layer, got 1" in faults[0]
+    assert "must be at most the maximum length of 64 tokens, got 99" in faults[1]
+    check_lengths(make_profiles({"good": "3,2,1"}), num_layers=3, max_length=64)

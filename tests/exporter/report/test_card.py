@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dynbert.manifest import ANYTIME, FULL, Latency, Task
+from dynbert.manifest import ANYTIME, FULL, Latency, Precision, Task
 from dynbert_export.report.card import write_card
 from tests.helpers.bundles import make_bundle
 
