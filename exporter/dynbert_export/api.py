@@ -87,6 +87,7 @@ class TrainingOptions(TypedDict, total=False):
     label_column: str | None
     choice_columns: Sequence[str]
     problem_type: str | None
+    layers: Sequence[int] | None
     max_length: int | None
     profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
     ratio_bound: float

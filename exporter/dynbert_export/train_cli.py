@@ -73,6 +73,14 @@ __all__ = ["main"]
 @click.option("--eval-every", type=int, metavar="STEPS", help="Steps between evaluations; default: an epoch.")
 @click.option("--early-stopping", type=int, metavar="N", help="Stop after so many evaluations that are no better.")
 @click.option("--report-to", multiple=True, metavar="NAME", help="A tracker that transformers knows. Repeatable.")
+@click.option(
+    "--layer",
+    "layers",
+    type=int,
+    multiple=True,
+    metavar="INDEX",
+    help="Keep this layer and those named so. Repeatable.",
+)
 @click.option("--max-length", type=int, metavar="TOKENS", help="Longest input; default: what the checkpoint says.")
 @click.option("--threads", type=int, metavar="N", help="Threads of PyTorch; default: the usable cores.")
 @click.option("--seed", type=int, help="Of everything random.")

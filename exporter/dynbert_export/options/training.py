@@ -50,6 +50,9 @@ class TrainingConfig(Section):
     problem_type: str | None = None
     """Text classification: ``single_label_classification``, ``multi_label_classification``, ``regression`` or
     ``ranking``; None asks the checkpoint and the labels."""
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, Field(strict=False, min_length=1)] = None
+    """Indices of the checkpoint's layers that the trained model has, the others left out (Sajjad et al. 2020); None for
+    all. The rival of dropping tokens: a smaller model of the same time."""
     max_length: Annotated[int | None, Field(ge=MIN_INPUT_TOKENS)] = None
     """Longest input in tokens; longer texts are cut, longer contexts of questions read in windows. None for what the
     checkpoint says."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dynbert.manifest import Task
 from dynbert.scoring.metrics import (
     are_entities,
     score_choices,
@@ -20,18 +22,16 @@ from dynbert.scoring.metrics import (
     score_words,
 )
 from dynbert.scoring.squad import best_exact, best_f1
-
-from dynbert.manifest import Task
 from dynbert_export.tasks import ProblemType
 from dynbert_export.training.features import list_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dynbert.scoring.metrics import ScoredMetric
     from numpy.typing import NDArray
 
     from dynbert.scoring.examples import LabelledData, QuestionExample
+    from dynbert.scoring.metrics import ScoredMetric
     from dynbert_export.training.features import Features
 
 __all__ = ["Judge", "find_training_metric"]

@@ -10,6 +10,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dynbert.errors import InputError
 from dynbert.manifest import Pooling, Task
 from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
@@ -25,6 +27,7 @@ from dynbert_export.checkpoint.weights import (
     list_weights,
     load_weights,
 )
+from dynbert_export.modeling.dropping import select_layers
 from dynbert_export.options.vocabularies import TrainingTaskOption
 from dynbert_export.tasks import HEADS, find_task
 
@@ -57,6 +60,8 @@ class Start:
     problem_type: str | None
     """Of a text classifier with a head; None else."""
     max_length: int
+    layers: tuple[int, ...]
+    """Indices of the checkpoint's layers that are trained, ascending; the others are left out."""
     files: EmbeddingFiles | None
     """What sentence-transformers' files say; embeddings only."""
 
@@ -84,7 +89,12 @@ class Start:
 
 
 def find_start(
-    model: str, *, revision: str | None = None, task: TrainingTaskOption, max_length: int | None = None
+    model: str,
+    *,
+    revision: str | None = None,
+    task: TrainingTaskOption,
+    max_length: int | None = None,
+    layers: tuple[int, ...] | None = None,
 ) -> Start:
     """Find a checkpoint and decide what it is trained for; no weights are read yet.
 
@@ -93,12 +103,13 @@ def find_start(
         revision: Branch, tag or commit of a hub id.
         task: What for; ``auto`` asks the architecture in its config.
         max_length: Longest input in tokens; None for what the checkpoint says.
+        layers: Indices of the layers to train, the others left out; None for all.
 
     Returns:
         What is known of it.
 
     Raises:
-        InputError: If the task cannot be told, or is none that can be trained.
+        InputError: If the task cannot be told, or is none that can be trained, or a layer does not exist.
         CheckpointError: If the checkpoint cannot be used.
     """
     source = find_checkpoint(model, revision=revision)
@@ -115,6 +126,7 @@ def find_start(
         labels=list_labels(config) if has_head and HEADS[chosen].has_labels else (),
         problem_type=find_problem_type(config) if is_classifier else None,
         max_length=choose_max_length(max_length, source.folder, config, files),
+        layers=tuple(select_layers(layers, config.num_hidden_layers)),
         files=files if chosen is Task.FEATURE_EXTRACTION else None,
     )
 
@@ -158,6 +170,7 @@ def build_model(start: Start, config: BertConfig) -> PreTrainedModel:
     new = _list_new(start, files)
     check_weights(files, model, new=new)
     load_weights(files, model, new=new)
+    _leave_out_layers(model, start.layers)
     built: PreTrainedModel = model.train()
     return built
 
@@ -192,6 +205,13 @@ def load_teacher(name: str, start: Start, data: LabelledData) -> PreTrainedModel
     model = build_model(teacher, copy.deepcopy(teacher.config))
     model.train(mode=False)
     return model.requires_grad_(requires_grad=False)
+
+
+def _leave_out_layers(model: Any, layers: tuple[int, ...]) -> None:
+    """Leave a model these layers alone, and say so in its config."""
+    encoder = model.base_model.encoder
+    encoder.layer = torch.nn.ModuleList([encoder.layer[index] for index in layers])
+    model.config.num_hidden_layers = len(layers)
 
 
 def _make_model(task: Task, config: BertConfig) -> Any:

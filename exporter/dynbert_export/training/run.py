@@ -78,7 +78,9 @@ def train_checkpoint(config: TrainingConfig, *, progress: StepProgress | None = 
     progress = progress or SilentProgress()
     with progress.stage("check"):
         check_training_output(config.output, overwrite=config.overwrite)
-        start = find_start(config.model, revision=config.revision, task=config.task, max_length=config.max_length)
+        start = find_start(
+            config.model, revision=config.revision, task=config.task, max_length=config.max_length, layers=config.layers
+        )
         _check_lengths(config, start)
         training, evaluation = read_data(config, start)
         state = open_state(config)
@@ -91,7 +93,7 @@ def train_checkpoint(config: TrainingConfig, *, progress: StepProgress | None = 
         with progress.stage("judge"):
             scores = judge.pick(trainer.evaluate())
         record = TrainingRecord(
-            lengths=smallest_fractions(start.config.num_hidden_layers, config.ratio_bound),
+            lengths=smallest_fractions(len(start.layers), config.ratio_bound),
             data=training.name,
             evaluation=evaluation.name,
             metric=judge.metric,
@@ -122,7 +124,7 @@ def check_training_output(output: Path, *, overwrite: bool) -> None:
 
 def _check_lengths(config: TrainingConfig, start: Start) -> None:
     """Hold the profiles to the model that they are for."""
-    check_lengths(config.profiles, num_layers=start.config.num_hidden_layers, max_length=start.max_length)
+    check_lengths(config.profiles, num_layers=len(start.layers), max_length=start.max_length)
 
 
 def _prepare(
@@ -171,7 +173,7 @@ def _prepare(
 def _list_eval_lengths(config: TrainingConfig, start: Start) -> dict[str, LengthConfig | None]:
     """Return the lengths that the model is judged at, by profile."""
     asked = {profile.name: profile.lengths for profile in config.profiles}
-    smallest = {SMALLEST: smallest_fractions(start.config.num_hidden_layers, config.ratio_bound)}
+    smallest = {SMALLEST: smallest_fractions(len(start.layers), config.ratio_bound)}
     return {FULL: None, **(asked or smallest)}
 
 
@@ -199,7 +201,7 @@ def _make_objective(config: TrainingConfig, start: Start, data: LabelledData, mo
         )
     else:
         losses = LabelLosses(start.task, data.problem_type, distillation, config.always_keep_cls_token, teacher)
-    return Objective(losses, drop, start.config.num_hidden_layers, config.seed, config.distillation_weight)
+    return Objective(losses, drop, len(start.layers), config.seed, config.distillation_weight)
 
 
 def _judge_before(
