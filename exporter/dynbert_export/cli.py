@@ -16,6 +16,7 @@ import click
 
 import dynbert
 from dynbert.command import report_problems
+from dynbert.manifest import Embeddings
 from dynbert_export.errors import explain_missing_export_extra
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
@@ -54,6 +55,12 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
     "--task",
     type=_choice(TaskOption),
     help="What the model computes; auto asks its config.",
+)
+@click.option(
+    "--embeddings",
+    type=_choice(Embeddings),
+    help="What graphs of feature-extraction give: one vector a text, or one a token, which optimum and "
+    "sentence-transformers ask for.",
 )
 @click.option(
     "--quantize",

@@ -86,6 +86,7 @@ def export_bundle(
         checkpoint = load_checkpoint(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
+        config.check_task(checkpoint.task)
         config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
@@ -119,12 +120,13 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     graphs: dict[GraphSet, Mapping[str, Path]] = {}
     parities: dict[Path, Parity] = {}
     with progress.stage("trace"):
-        model = load_model(job.checkpoint)
+        model = load_model(job.checkpoint, is_pooled=job.is_pooled)
         traced = trace(
             model,
             job.checkpoint.task,
             opset=job.config.opset,
             always_keep_cls_token=job.config.always_keep_cls_token,
+            is_pooled=job.is_pooled,
         )
         anytime = rewrite(traced, job.spec)
         del traced

@@ -33,6 +33,21 @@ def bundles(checkpoints, tmp_path_factory):
     return {task: folder / task.value for task in Task}
 
 
+@pytest.fixture(scope="session")
+def token_states_bundle(checkpoints, tmp_path_factory):
+    """The bundle for embeddings once more, with graphs that give token states."""
+    output = tmp_path_factory.mktemp("token-states") / "bundle"
+    options = (*BUNDLE_OPTIONS, "--embeddings", "token-states")
+    run_export("--model", checkpoints[Task.FEATURE_EXTRACTION], "-o", output, *options)
+    return output
+
+
+@pytest.fixture(scope="session")
+def bundles_for_optimum(bundles, token_states_bundle):
+    """One bundle a task, with outputs that transformers' and optimum's classes have too."""
+    return {**bundles, Task.FEATURE_EXTRACTION: token_states_bundle}
+
+
 BUNDLE_OPTIONS = (
     *("--length-config", "fast=20,10,5", "--length-config", "half=0.5,0.3,0.2"),
     *("--precision", "both", "--target", "avx2"),  # exact on every processor that tests may meet

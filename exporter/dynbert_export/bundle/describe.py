@@ -61,7 +61,7 @@ def write_companions(job: Job, graphs: Graphs) -> None:
     bundle, checkpoint = job.bundle, job.checkpoint
     save_tokenizer(job.tokenizer, bundle, max_length=checkpoint.max_length)
     checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
-    if checkpoint.pooling is not None:
+    if checkpoint.pooling is not None and not job.is_pooled:  # with them, sentence-transformers asks for token states
         write_sentence_transformers_files(
             bundle,
             checkpoint.pooling,
@@ -177,5 +177,6 @@ def describe_model(job: Job) -> ModelInfo:
         labels=checkpoint.labels,
         problem_type=checkpoint.problem_type,
         pooling=checkpoint.pooling,
+        embeddings=job.embeddings,
         mask_token_id=job.mask_token_id,
     )
