@@ -123,7 +123,7 @@ FULL_PLAN = Plan(
     shape=Shape("MiniLM-L6-H384", layers=6, hidden=384, heads=12, intermediate=1536),
     base_line=Shape("BERT-base", layers=12, hidden=768, heads=12, intermediate=3072),
     cells=(
-        *(Cell(Task.QUESTION_ANSWERING, tokens) for tokens in (64, 128, 256, 384)),
+        *(Cell(Task.QUESTION_ANSWERING, tokens) for tokens in (16, 32, 64, 128, 256, 384)),
         Cell(Task.QUESTION_ANSWERING, 128, batch=8),
         Cell(Task.TEXT_CLASSIFICATION, 128),
     ),

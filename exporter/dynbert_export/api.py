@@ -1,20 +1,21 @@
-"""The ``dynbert-export`` command as a function."""
+"""The commands ``dynbert-export`` and ``dynbert-train`` as functions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from dynbert_export.errors import explain_missing_export_extra
+from dynbert_export.errors import explain_missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dynbert.lengths import Length, LengthConfig
     from dynbert_export.pipeline import ExportResult
-    from dynbert_export.progress import Progress
+    from dynbert_export.progress import Progress, StepProgress
+    from dynbert_export.training.run import TrainingResult
 
-__all__ = ["ExportOptions", "export"]
+__all__ = ["ExportOptions", "TrainingOptions", "export", "train"]
 
 
 class ExportOptions(TypedDict, total=False):
@@ -61,13 +62,96 @@ def export(
         MissingPackageError: If the export extra is not installed.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
-    with explain_missing_export_extra():
+    with explain_missing_packages("export"):
         from dynbert_export.options.config import make_config
         from dynbert_export.options.recipe import load_recipe
         from dynbert_export.pipeline import export_bundle
 
-    given: dict[str, Any] = dict(options)
-    if isinstance(given.get("model"), Path):
-        given["model"] = str(given["model"])
-    config = make_config(load_recipe(Path(recipe)) if recipe is not None else None, given)
+    config = make_config(load_recipe(Path(recipe)) if recipe is not None else None, _with_text_names(options))
     return export_bundle(config, progress=progress)
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The options of a training: the keys of its recipe. Their meaning and defaults: ``TrainingConfig``."""
+
+    model: str | Path
+    output: str | Path
+    data: str | Path
+    eval_data: str | Path | None
+    split: str
+    eval_split: str
+    eval_share: float
+    revision: str | None
+    task: str
+    text_column: str | None
+    pair_column: str | None
+    label_column: str | None
+    choice_columns: Sequence[str]
+    problem_type: str | None
+    layers: Sequence[int] | None
+    max_length: int | None
+    profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
+    ratio_bound: float
+    random_models: int
+    layer_dropout: float
+    always_keep_cls_token: bool
+    plain_epochs: float | None
+    temperature: float
+    distillation_weight: float
+    hidden_weight: float
+    teacher: str | Path | None
+    teacher_weight: float
+    similarity_weight: float
+    contrastive_weight: float
+    epochs: float
+    max_steps: int | None
+    batch_size: int
+    eval_batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    scheduler: str
+    warmup_ratio: float
+    weight_decay: float
+    mixed_precision: str
+    eval_every: int | None
+    early_stopping: int | None
+    report_to: Sequence[str]
+    trainer: Mapping[str, Any]
+    threads: int | None
+    seed: int
+    resume: bool
+    overwrite: bool
+
+
+def train(
+    *, recipe: str | Path | None = None, progress: StepProgress | None = None, **options: Unpack[TrainingOptions]
+) -> TrainingResult:
+    """Train a BERT checkpoint so that its profiles keep their quality when tokens are dropped.
+
+    Args:
+        recipe: YAML file with options; those given here win over it.
+        progress: Told of stages, steps and notes; None for silence.
+        **options: ``model``, ``data`` and ``output`` must be given, here or in the recipe.
+
+    Returns:
+        Where the checkpoint is, and how good it is at each profile, before and after.
+
+    Raises:
+        InputError: If an option breaks a rule; all faults are named at once.
+        MissingPackageError: If the extra train is not installed.
+        DataError: If the data cannot be used; before anything is trained.
+        ExportError: If the checkpoint or the disk fails.
+    """
+    with explain_missing_packages("train"):
+        from dynbert_export.options.recipe import load_recipe
+        from dynbert_export.options.training import make_training_config
+        from dynbert_export.training.run import train_checkpoint
+
+    config = make_training_config(load_recipe(Path(recipe)) if recipe is not None else None, _with_text_names(options))
+    return train_checkpoint(config, progress=progress)
+
+
+def _with_text_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with paths as text where a name of a hub may stand as well."""
+    names = ("model", "data", "eval_data", "teacher")
+    return {name: str(value) if name in names and isinstance(value, Path) else value for name, value in options.items()}

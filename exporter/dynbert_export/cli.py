@@ -6,10 +6,7 @@ or that default applies.
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +14,7 @@ import click
 import dynbert
 from dynbert.command import report_problems
 from dynbert.manifest import Embeddings
-from dynbert_export.errors import explain_missing_export_extra
+from dynbert_export.errors import explain_missing_packages
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -25,18 +22,12 @@ from dynbert_export.options.vocabularies import (
     TargetOption,
     TaskOption,
 )
+from dynbert_export.terminal import TerminalProgress, choice_of, terminated_like_interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from enum import StrEnum
-
     from dynbert_export.options.config import ExportConfig
 
 __all__ = ["main"]
-
-
-def _choice(options: type[StrEnum]) -> click.Choice[str]:
-    return click.Choice([option.value for option in options])
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -53,18 +44,18 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
 @click.option("--recipe", metavar="FILE", help="YAML file with options; those given here win over it.")
 @click.option(
     "--task",
-    type=_choice(TaskOption),
+    type=choice_of(TaskOption),
     help="What the model computes; auto asks its config.",
 )
 @click.option(
     "--embeddings",
-    type=_choice(Embeddings),
+    type=choice_of(Embeddings),
     help="What graphs of feature-extraction give: one vector a text, or one a token, which optimum and "
     "sentence-transformers ask for.",
 )
 @click.option(
     "--quantize",
-    type=_choice(QuantizeOption),
+    type=choice_of(QuantizeOption),
     help="INT8 with calibrated ranges, with ranges found at run time, or no INT8.",
 )
 @click.option(
@@ -74,19 +65,19 @@ def _choice(options: type[StrEnum]) -> click.Choice[str]:
 )
 @click.option(
     "--calibration-method",
-    type=_choice(CalibrationMethod),
+    type=choice_of(CalibrationMethod),
     help="How ranges follow from the calibration texts; auto measures which keeps the answers.",
 )
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(
     "--target",
     "targets",
-    type=_choice(TargetOption),
+    type=choice_of(TargetOption),
     multiple=True,
     help="Instruction set that INT8 ranges are chosen for; auto writes for VNNI and AMX. Repeatable: the runtime then "
     "takes what suits its CPU.",
 )
-@click.option("--precision", type=_choice(PrecisionOption), help="Which graphs the bundle holds.")
+@click.option("--precision", type=choice_of(PrecisionOption), help="Which graphs the bundle holds.")
 @click.option("--max-length", type=int, metavar="TOKENS", help="Longest input; default: what the checkpoint says.")
 @click.option("--opset", type=int, help="Version of the ONNX operators.")
 @click.option("--threads", type=int, metavar="N", help="Threads of the export itself; default: the usable cores.")
@@ -114,14 +105,14 @@ def main(
         overrides["profiles"] = list(profiles)
     if targets:
         overrides["target"] = list(targets)
-    with report_problems(debug=debug), _terminated_like_interrupted():
+    with report_problems(debug=debug), terminated_like_interrupted():
         config = _read_config(recipe, overrides)
         _run(config, quiet=quiet)
 
 
 def _read_config(recipe: str | None, overrides: dict[str, Any]) -> ExportConfig:
     """Return the checked options; without the export extra, say how to get it."""
-    with explain_missing_export_extra():
+    with explain_missing_packages("export"):
         from dynbert_export.options.config import make_config
         from dynbert_export.options.recipe import load_recipe
     from pathlib import Path
@@ -140,37 +131,8 @@ def _run(config: ExportConfig, *, quiet: bool) -> None:
     from dynbert_export.report.summary import summary_table
 
     terminal = Console(stderr=True, highlight=False)
-    result = export_bundle(config, progress=_TerminalProgress(terminal))
+    result = export_bundle(config, progress=TerminalProgress(terminal))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     out.print(summary_table(result.manifest, result.baseline))
     size = sum(entry.bytes for entry in result.manifest.entries)
     terminal.print(f"{result.bundle}: {len(result.manifest.entries) + 1} files, {size / 1e6:.1f} MB")
-
-
-class _TerminalProgress:
-    """Prints each stage with its time, and notes as warnings."""
-
-    def __init__(self, console: Any) -> None:
-        self._console = console
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Show that a stage runs, and then how long it took."""
-        start = time.perf_counter()
-        with self._console.status(name):
-            yield
-        self._console.print(f"{name:<40} {time.perf_counter() - start:6.1f} s", markup=False)
-
-    def note(self, message: str) -> None:
-        """Print a note."""
-        self._console.print(f"Note: {message}", style="yellow", markup=False)
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let a polite kill clean up as Ctrl-C does."""
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -23,7 +23,7 @@ __all__ = [
     "MissingPackageError",
     "RecipeError",
     "collect_faults",
-    "explain_missing_export_extra",
+    "explain_missing_packages",
 ]
 
 
@@ -68,13 +68,19 @@ def collect_faults(faults: list[str], *, prefix: str = "") -> Iterator[None]:
         faults.append(f"{prefix}{err}")
 
 
-_ONLY_IN_EXPORT = "pydantic"
-"""The first package of the extra that an export imports; the runtime alone does not have it."""
+_PACKAGES = {
+    "export": frozenset({"pydantic"}),
+    "train": frozenset({"pydantic", "torch", "transformers", "accelerate", "datasets", "matplotlib"}),
+}
+"""Extra -> the packages of it that its commands import first; the runtime alone has none of them."""
 
 
 @contextmanager
-def explain_missing_export_extra() -> Iterator[None]:
-    """Say how to get the exporter's packages where the block finds them missing.
+def explain_missing_packages(extra: str) -> Iterator[None]:
+    """Say how to get the packages of an extra where the block finds them missing.
+
+    Args:
+        extra: The extra that the block needs.
 
     Yields:
         Nothing.
@@ -85,8 +91,10 @@ def explain_missing_export_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as err:
-        if err.name != _ONLY_IN_EXPORT:
+        if err.name not in _PACKAGES[extra]:
             raise
+        whose = "exporter" if extra == "export" else "trainer"
+        got = "the runtime alone" if err.name == "pydantic" else f"no {err.name}"
         raise MissingPackageError(
-            "The exporter's packages must be installed, got the runtime alone. Run: pip install 'dynbert[export]'"
+            f"The {whose}'s packages must be installed, got {got}. Run: pip install 'dynbert[{extra}]'"
         ) from err

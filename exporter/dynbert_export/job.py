@@ -1,18 +1,20 @@
-"""What the stages of one export share: the options, the model's facts, the texts, where to write."""
+"""What one export is about: the options, the model's facts, the texts, where to write, and what follows from them.
+
+The pipeline alone reads it, and hands each stage the few things that the stage needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dynbert.manifest import Embeddings, Precision, Target, Task
 from dynbert_export.data.encoding import find_mask_token_id
-from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options.vocabularies import QuantizeOption, TargetOption
-from dynbert_export.variants import FP32_SET, GraphSet, Variant, list_int8_sets
+from dynbert_export.variants import FP32_SET, GraphSet, PublishedGraph, Variant, list_int8_sets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from dynbert_export.data.prepared import PreparedData
     from dynbert_export.options.config import ExportConfig
 
-__all__ = ["Graphs", "Job", "published_graphs"]
+__all__ = ["Graphs", "Job"]
 
 Graphs: TypeAlias = Mapping[GraphSet, Mapping[str, Path]]
 """Set -> variant's name -> file."""
@@ -29,7 +31,7 @@ Graphs: TypeAlias = Mapping[GraphSet, Mapping[str, Path]]
 
 @dataclass(frozen=True)
 class Job:
-    """What every stage reads."""
+    """One export."""
 
     config: ExportConfig
     checkpoint: Checkpoint
@@ -84,12 +86,6 @@ class Job:
         return {target: by_range[target.is_full_range] for target in self.targets if target not in named}
 
     @property
-    def measure(self) -> AnswerMeasure:
-        """How the answers of two graphs are compared."""
-        checkpoint = self.checkpoint
-        return AnswerMeasure(checkpoint.task, checkpoint.problem_type, checkpoint.pooling, self.mask_token_id)
-
-    @property
     def mask_token_id(self) -> int | None:
         """The id that asks for a token; None for the tasks that foretell none."""
         return find_mask_token_id(self.tokenizer, self.checkpoint.task)
@@ -98,18 +94,19 @@ class Job:
         """Return where the graphs of a precision are written: into the bundle, where it is to have them."""
         return self.bundle if precision in self.config.precisions else self.work
 
+    def list_published(self, graphs: Graphs) -> tuple[PublishedGraph, ...]:
+        """Return the graphs that the bundle is to have, profile by profile, INT8 first.
 
-def published_graphs(job: Job, graphs: Graphs) -> Iterator[tuple[Variant, GraphSet, Path]]:
-    """Yield the graphs that the bundle is to have, profile by profile, INT8 first.
+        Args:
+            graphs: All graphs that were made.
 
-    Args:
-        job: The export.
-        graphs: All graphs that were made.
-
-    Yields:
-        Variant, set and file.
-    """
-    sets = {Precision.INT8: job.int8_sets, Precision.FP32: (FP32_SET,)}
-    for variant in job.variants:
-        for graph_set in (graph_set for precision in job.config.precisions for graph_set in sets[precision]):
-            yield variant, graph_set, graphs[graph_set][variant.name]
+        Returns:
+            Those of the precisions that the options ask for.
+        """
+        sets = {Precision.INT8: self.int8_sets, Precision.FP32: (FP32_SET,)}
+        wanted = [graph_set for precision in self.config.precisions for graph_set in sets[precision]]
+        return tuple(
+            PublishedGraph(variant, graph_set, graphs[graph_set][variant.name])
+            for variant in self.variants
+            for graph_set in wanted
+        )

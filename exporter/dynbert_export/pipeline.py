@@ -5,48 +5,51 @@ The fp32 graphs are always made, because INT8 is judged against them; they are p
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from dynbert.cpu import usable_cores
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.manifest import FULL, Precision, write_manifest
 from dynbert.session import check_threads
-from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, write_companions
+from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, record_probe, write_companions
 from dynbert_export.bundle.publish import check_output, stage_bundle
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
+from dynbert_export.checkpoint.training_record import explain_excess
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
-from dynbert_export.gates.answers import answer, judge
+from dynbert_export.evaluation.agreement import AnswerMeasure
+from dynbert_export.gates.answers import AnswerGate
 from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
-from dynbert_export.gates.recovery import Int8Graphs, check_products, recover, write_int8
+from dynbert_export.gates.recovery import Int8Maker, recover
 from dynbert_export.graph.freeze import task_outputs
 from dynbert_export.graph.specialise import rewrite, write_graphs
 from dynbert_export.graph.tracing import trace
-from dynbert_export.int8.choose import quantize
+from dynbert_export.int8.calibration import Calibration, full_length_feeds
+from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_static
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name
-from dynbert_export.job import Job, published_graphs
-from dynbert_export.options.profiles import add_configured
+from dynbert_export.job import Job
+from dynbert_export.options.profiles import add_configured, check_lengths
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
+from dynbert_export.threads import torch_threads
 from dynbert_export.variants import FP32_SET, list_variants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
+    from transformers import PreTrainedModel
 
-    from dynbert.manifest import Invariance, Latency, Manifest, Parity
-    from dynbert_export.gates.answers import References
+    from dynbert.manifest import Invariance, Latency, Manifest, ModelInfo, Parity
+    from dynbert_export.gates.recovery import Int8Graphs
     from dynbert_export.int8.choose import Quantized
-    from dynbert_export.job import Graphs
     from dynbert_export.options.config import ExportConfig
-    from dynbert_export.variants import GraphSet
+    from dynbert_export.variants import GraphSet, PublishedGraph
 
 __all__ = ["ExportResult", "export_bundle"]
 
@@ -87,7 +90,7 @@ def export_bundle(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
         config.check_task(checkpoint.task)
-        config.check_profiles(num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
+        check_lengths(config.profiles, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
         texts = load_texts(config.calibration, checkpoint.task)
@@ -100,10 +103,11 @@ def export_bundle(
             seed=config.seed,
         )
     calibrated = texts.note if Precision.INT8 in config.precisions else None
-    for note in filter(None, (*checkpoint.notes, configured, calibrated)):
+    excess = () if checkpoint.training is None else explain_excess(profiles, checkpoint.training, checkpoint.max_length)
+    for note in filter(None, (*checkpoint.notes, configured, calibrated, *excess)):
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
-    with stage_bundle(config.output, overwrite=config.overwrite) as staging, _torch_threads(config.threads):
+    with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
         job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():
             progress.note(
@@ -133,51 +137,93 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     with progress.stage("specialise fp32"):
         graphs[FP32_SET] = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
     with progress.stage("verify fp32 against PyTorch"):
-        reference = TorchReference(model, task_outputs(anytime), always_keep_cls_token=job.config.always_keep_cls_token)
-        parities |= _check_fp32(job, graphs[FP32_SET], reference)
-    del model, reference
+        parities |= _check_fp32(job, graphs[FP32_SET], model, task_outputs(anytime))
+    del model
+    gate = _make_gate(job)
     with progress.stage("answer in fp32"):
-        references = answer(job, graphs[FP32_SET])
-        answers = judge(job, graphs[FP32_SET], Precision.FP32, references)
+        references = gate.answer(graphs[FP32_SET])
+        answers = gate.judge(graphs[FP32_SET], Precision.FP32, references)
+    calibration = Calibration(
+        full_length_feeds(
+            job.data.calibration, job.spec.num_layers, always_keep_cls_token=job.spec.always_keep_cls_token
+        ),
+        gate.measure,
+        job.config.threads,
+    )
     fp32_products: dict[Path, tuple[str, ...]] = {}
     invariances: dict[Path, Invariance] = {}
-    for graph_set, quantized in _quantize(job, anytime, engine, progress).items():
-        int8 = _build_int8(job, graph_set, quantized, references, progress)
+    for graph_set, quantized in _quantize(job, anytime, calibration, engine, progress).items():
+        folder = job.folder(Precision.INT8)
+        specialise = partial(write_graphs, variants=job.variants, folder=folder, graph_set=graph_set, spec=job.spec)
+        int8 = _build_int8(
+            Int8Maker(graph_set, quantized, specialise, gate, references),
+            calibration,
+            progress,
+            max_fp32_share=job.config.gates.max_fp32_share,
+        )
         graphs[graph_set] = int8.files
         answers = answers.joined(int8.answers)
         fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
         if job.config.quantize is QuantizeOption.STATIC:
             with progress.stage("verify int8 invariance"):
                 invariances |= _check_invariance(job, int8.files)
+    published = job.list_published(graphs)
+    facts = describe_model(
+        job.checkpoint,
+        always_keep_cls_token=job.config.always_keep_cls_token,
+        embeddings=job.embeddings,
+        mask_token_id=job.mask_token_id,
+    )
+    baseline = graphs[FP32_SET][FULL]
     with progress.stage("measure latency"):
-        latencies = _measure(job, graphs)
-    write_companions(job, graphs)
+        latencies = _measure(published, baseline, facts)
+    write_companions(job.bundle, job.checkpoint, job.tokenizer, is_pooled=job.is_pooled)
+    record_probe(job.bundle, published, job.data.calibration[0], facts)
     findings = Findings(parities, answers.agreements, answers.qualities, latencies, invariances, fp32_products)
-    return describe_bundle(job, graphs, findings), latencies[graphs[FP32_SET][FULL]]
+    manifest = describe_bundle(
+        job.bundle, facts, job.variants, published, findings, mask_token=job.tokenizer.mask_token
+    )
+    return manifest, latencies[baseline]
+
+
+def _make_gate(job: Job) -> AnswerGate:
+    """Return the gate on answers: the held-out texts, the checkpoint's metric, its threshold."""
+    checkpoint = job.checkpoint
+    measure = AnswerMeasure(checkpoint.task, checkpoint.problem_type, checkpoint.pooling, job.mask_token_id)
+    return AnswerGate(
+        job.variants,
+        job.data.evaluation,
+        measure,
+        least=job.config.gates.int8_min_agreement(measure.metric),
+        always_keep_cls_token=job.config.always_keep_cls_token,
+        threads=job.config.threads,
+    )
 
 
 def _quantize(
-    job: Job, anytime: ir.Model, engine: QuantizationEngine, progress: Progress
+    job: Job, anytime: ir.Model, calibration: Calibration, engine: QuantizationEngine, progress: Progress
 ) -> Mapping[GraphSet, Quantized]:
     if not job.int8_sets:
         return {}
-    with progress.stage(f"quantise ({job.config.quantize.value})"):
-        return quantize(job, anytime, engine, progress)
+    config = job.config
+    with progress.stage(f"quantise ({config.quantize.value})"):
+        if config.quantize is QuantizeOption.DYNAMIC:
+            return quantize_dynamic(anytime, job.int8_sets, engine)
+        ways = list_ways(config.calibration_method, config.smooth_quant_alpha)
+        return quantize_static(anytime, job.int8_sets, ways, calibration, engine, progress)
 
 
-def _build_int8(
-    job: Job, graph_set: GraphSet, quantized: Quantized, references: References, progress: Progress
-) -> Int8Graphs:
+def _build_int8(maker: Int8Maker, calibration: Calibration, progress: Progress, *, max_fp32_share: float) -> Int8Graphs:
     """Write a set of INT8 graphs and hold it to its gates, with products in fp32 where there is no other way."""
     with progress.stage("specialise int8"):
-        files = write_int8(job, graph_set, quantized)
+        files = maker.write()
     with progress.stage("verify int8 kernels"):
-        check_products(files, graph_set, quantized)
+        maker.check_products(files)
     with progress.stage("compare answers"):
-        int8 = Int8Graphs(files, judge(job, files, Precision.INT8, references))
+        int8 = maker.judge(files)
     if int8.answers.misses:
         with progress.stage("put products back to fp32"):
-            int8 = recover(job, graph_set, quantized, int8, references)
+            int8 = recover(maker, int8, calibration, max_fp32_share=max_fp32_share)
         names = ", ".join(module_name(name) for name in int8.fp32_products)
         progress.note(
             f"These stay fp32, because with them in INT8 the answers differ more than the gate allows: {names}."
@@ -185,19 +231,20 @@ def _build_int8(
     return int8
 
 
-def _check_fp32(job: Job, files: Mapping[str, Path], reference: TorchReference) -> dict[Path, Parity]:
+def _check_fp32(
+    job: Job, files: Mapping[str, Path], model: PreTrainedModel, outputs: Sequence[str]
+) -> dict[Path, Parity]:
     """Hold every fp32 graph to the PyTorch model."""
     cases = make_cases(
         job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
     )
+    reference = TorchReference(model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
     return {
         files[variant.name]: check_parity(
             files[variant.name],
             reference,
-            cases,
-            lengths=variant.check_configs,
+            lengths=variant.checked_configs,
             max_abs_difference=job.config.gates.fp32_max_abs_difference,
-            always_keep_cls_token=job.config.always_keep_cls_token,
         )
         for variant in job.variants
     }
@@ -210,7 +257,7 @@ def _check_invariance(job: Job, files: Mapping[str, Path]) -> dict[Path, Invaria
         files[variant.name]: check_invariance(
             files[variant.name],
             texts,
-            lengths=variant.check_configs[-1],
+            lengths=variant.judged_config,
             always_keep_cls_token=job.config.always_keep_cls_token,
             counts_padding=getattr(job.checkpoint.config, "count_padded_queries", False),
         )
@@ -218,23 +265,8 @@ def _check_invariance(job: Job, files: Mapping[str, Path]) -> dict[Path, Invaria
     }
 
 
-def _measure(job: Job, graphs: Graphs) -> dict[Path, tuple[Latency, ...]]:
+def _measure(published: Iterable[PublishedGraph], baseline: Path, model: ModelInfo) -> dict[Path, tuple[Latency, ...]]:
     """Measure the published graphs, and the fp32 one that drops nothing as their base line."""
-    lengths = latency_lengths(job.checkpoint.max_length)
-    baseline = graphs[FP32_SET][FULL]
-    wanted = {baseline: None} | {path: variant.latency_config for variant, _, path in published_graphs(job, graphs)}
-    model = describe_model(job)
+    lengths = latency_lengths(model.max_length)
+    wanted = {baseline: None} | {path: variant.latency_config for variant, _, path in published}
     return {path: measure_latency(path, model, lengths, config=config) for path, config in wanted.items()}
-
-
-@contextlib.contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let PyTorch compute on so many threads, and on as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or usable_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from dynbert.manifest import Task
 from dynbert.outputs import SENTENCE_EMBEDDING
+from dynbert.scoring.examples import ProblemType
 
 __all__ = [
     "ARCHITECTURES",
@@ -41,16 +42,6 @@ Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 
 POOLED_OUTPUTS: Axes = MappingProxyType({SENTENCE_EMBEDDING: MappingProxyType({0: "batch_size"})})
 """Of feature extraction where the graph pools, in place of optimum's."""
-
-
-class ProblemType(StrEnum):
-    """What the logits of a text classification mean; the first three are transformers' own names."""
-
-    SINGLE_LABEL = "single_label_classification"
-    MULTI_LABEL = "multi_label_classification"
-    REGRESSION = "regression"
-    RANKING = "ranking"
-    """One logit, by which texts or pairs of texts are put in an order."""
 
 
 class Metric(StrEnum):

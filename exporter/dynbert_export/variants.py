@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Target
@@ -11,10 +11,20 @@ from dynbert.sweep import steep_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-    from dynbert_export.options.profiles import Profile
+    from dynbert_export.options.profiles import NamedLengths
 
-__all__ = ["FP32_SET", "GraphSet", "Variant", "anytime_configs", "list_int8_sets", "list_variants"]
+__all__ = [
+    "FP32_SET",
+    "AnytimeConfigs",
+    "GraphSet",
+    "PublishedGraph",
+    "Variant",
+    "anytime_configs",
+    "list_int8_sets",
+    "list_variants",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,15 @@ class GraphSet:
 FP32_SET = GraphSet(Precision.FP32, None, Precision.FP32.value)
 
 
+class AnytimeConfigs(NamedTuple):
+    """What an anytime graph, which has no lengths of its own, is tried with."""
+
+    everything: LengthConfig
+    """Drops nothing; also what latency is measured with."""
+    judged: LengthConfig
+    """Drops some tokens; what answers, the batch and the probe are asked with."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """One profile of the bundle."""
@@ -48,23 +67,33 @@ class Variant:
     name: str
     lengths: LengthConfig | None
     """None for ``full``, which drops nothing, and for ``anytime``, which takes lengths as an input."""
-    check_configs: tuple[LengthConfig | None, ...]
-    """The length configs that its graphs are verified with."""
+    anytime: AnytimeConfigs | None = None
+    """Set for ``anytime`` only."""
 
     @property
     def is_anytime(self) -> bool:
         """Whether the graph takes its length config as an input."""
-        return self.name == ANYTIME
+        return self.anytime is not None
+
+    @property
+    def checked_configs(self) -> tuple[LengthConfig | None, ...]:
+        """The length configs that its fp32 graph is held to PyTorch with."""
+        return (self.lengths,) if self.anytime is None else tuple(self.anytime)
+
+    @property
+    def judged_config(self) -> LengthConfig | None:
+        """The length config that its graphs are judged with: its own, or the one that ``anytime`` is given."""
+        return self.lengths if self.anytime is None else self.anytime.judged
 
     @property
     def input_config(self) -> LengthConfig | None:
-        """What an anytime graph is judged with; None for the others."""
-        return self.check_configs[-1] if self.is_anytime else None
+        """What an anytime graph is fed with to be judged; None for the others, which have their lengths inside."""
+        return None if self.anytime is None else self.anytime.judged
 
     @property
     def latency_config(self) -> LengthConfig | None:
-        """What an anytime graph is measured with, nothing dropped; None for the others."""
-        return self.check_configs[0] if self.is_anytime else None
+        """What an anytime graph is fed with to be measured, nothing dropped; None for the others."""
+        return None if self.anytime is None else self.anytime.everything
 
     def file_name(self, graph_set: GraphSet) -> str:
         """Return the name of a graph's file.
@@ -76,6 +105,14 @@ class Variant:
             ``PROFILE.PRECISION.onnx``, with the target behind the precision for all but a bundle's first INT8 set.
         """
         return f"{self.name}.{graph_set.label}.onnx"
+
+
+class PublishedGraph(NamedTuple):
+    """A graph that the bundle is to have."""
+
+    variant: Variant
+    graph_set: GraphSet
+    path: Path
 
 
 def list_int8_sets(targets: Iterable[Target]) -> tuple[GraphSet, ...]:
@@ -99,8 +136,8 @@ def list_int8_sets(targets: Iterable[Target]) -> tuple[GraphSet, ...]:
     )
 
 
-def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tuple[LengthConfig, ...]:
-    """Return the length configs that the anytime graph is checked with: nothing dropped, and some.
+def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> AnytimeConfigs:
+    """Return the length configs that the anytime graph is tried with: nothing dropped, and some.
 
     Args:
         num_layers: Hidden layers.
@@ -109,10 +146,10 @@ def anytime_configs(num_layers: int, asked: Sequence[LengthConfig] = ()) -> tupl
     Returns:
         Two configs; the second is a steep descent where nothing was asked for.
     """
-    return LengthConfig.everything(num_layers), (asked[-1] if asked else steep_lengths(num_layers))
+    return AnytimeConfigs(LengthConfig.everything(num_layers), asked[-1] if asked else steep_lengths(num_layers))
 
 
-def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Variant, ...]:
+def list_variants(profiles: tuple[NamedLengths, ...], num_layers: int) -> tuple[Variant, ...]:
     """Return every profile of the bundle: ``full``, those asked for, ``anytime``.
 
     Args:
@@ -122,9 +159,8 @@ def list_variants(profiles: tuple[Profile, ...], num_layers: int) -> tuple[Varia
     Returns:
         The variants, in the order in which tables show them.
     """
-    asked = (Variant(profile.name, profile.lengths, (profile.lengths,)) for profile in profiles)
     return (
-        Variant(FULL, None, (None,)),
-        *asked,
+        Variant(FULL, None),
+        *(Variant(profile.name, profile.lengths) for profile in profiles),
         Variant(ANYTIME, None, anytime_configs(num_layers, [profile.lengths for profile in profiles])),
     )

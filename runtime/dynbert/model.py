@@ -245,9 +245,9 @@ class DynamicBert:
         machine = int8_target()
         bound = bind_request(self._manifest, request, precision=self._precision, machine=machine)
         if bound.graph.file not in self._explained:
-            notice = explain_selection(self._manifest, bound.graph, precision=self._precision, machine=machine)
-            if notice is not None:
-                warnings.warn(notice, RuntimeWarning, stacklevel=3)
+            warning = explain_selection(self._manifest, bound.graph, precision=self._precision, machine=machine)
+            if warning is not None:
+                warnings.warn(warning, RuntimeWarning, stacklevel=3)
             self._explained.add(bound.graph.file)
         return bound
 

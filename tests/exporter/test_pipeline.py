@@ -228,8 +228,10 @@ def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task
     spoiled = tuple(f"bert.encoder.layer.{layer}.intermediate.dense" for layer in range(3))
     names = result.manifest.graphs[0].fp32_products
     assert set(names) <= set(spoiled), "none but those to blame"
-    # For choices among few that random weights find equally good, fewer may be enough for the gate.
-    assert names == spoiled or (names and not np.isnan(scale) and task in _FORGIVING)
+    if np.isnan(scale) or task not in _FORGIVING:
+        assert names == spoiled
+    else:  # for choices among few that random weights find equally good, fewer may be enough for the gate
+        assert names
     assert progress.stages[-3:] == ["put products back to fp32", "measure latency", "publish"]
     assert progress.notes[-1].endswith(f"more than the gate allows: {', '.join(names)}.")
     for graph in result.manifest.graphs:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dynbert_export.variants import anytime_configs
+from dynbert.lengths import LengthConfig
+from dynbert_export.options.profiles import NamedLengths
+from dynbert_export.variants import anytime_configs, list_variants
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 6, 12])
@@ -13,3 +15,14 @@ def test_anytime_configs_drop_nothing_and_much(num_layers):
     assert nothing.resolve(64, always_keep_cls_token=True) == (64,) * num_layers
     assert len(much.lengths) == num_layers
     assert much.resolve(64, always_keep_cls_token=True)[-1] == 16
+
+
+def test_every_variant_says_what_it_is_tried_with():
+    fast = LengthConfig((9, 5))
+    full, asked, anytime = list_variants((NamedLengths("fast", fast),), num_layers=2)
+    nothing = LengthConfig.everything(2)
+    assert [each.name for each in (full, asked, anytime)] == ["full", "fast", "anytime"]
+    assert [each.checked_configs for each in (full, asked, anytime)] == [(None,), (fast,), (nothing, fast)]
+    assert [each.judged_config for each in (full, asked, anytime)] == [None, fast, fast]
+    assert [each.input_config for each in (full, asked, anytime)] == [None, None, fast]
+    assert [each.latency_config for each in (full, asked, anytime)] == [None, None, nothing]

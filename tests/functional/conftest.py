@@ -6,7 +6,7 @@ import pytest
 
 from dynbert.manifest import Task
 from tests.helpers.checkpoints import make_checkpoint
-from tests.helpers.commands import run_export
+from tests.helpers.commands import BUNDLE_OPTIONS, run_export
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,9 +46,3 @@ def token_states_bundle(checkpoints, tmp_path_factory):
 def bundles_for_optimum(bundles, token_states_bundle):
     """One bundle a task, with outputs that transformers' and optimum's classes have too."""
     return {**bundles, Task.FEATURE_EXTRACTION: token_states_bundle}
-
-
-BUNDLE_OPTIONS = (
-    *("--length-config", "fast=20,10,5", "--length-config", "half=0.5,0.3,0.2"),
-    *("--precision", "both", "--target", "avx2"),  # exact on every processor that tests may meet
-)

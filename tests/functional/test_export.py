@@ -14,10 +14,10 @@ from click.testing import CliRunner
 import dynbert
 from dynbert import cli as runtime_cli
 from dynbert.inputs import arrange_rows
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Embeddings, Precision, Target, Task, read_manifest
-from tests.functional.conftest import BUNDLE_OPTIONS
 from tests.helpers.checkpoints import edit_json, make_checkpoint
-from tests.helpers.commands import run_export, start_export
+from tests.helpers.commands import BUNDLE_OPTIONS, run_export, start_export
 from tests.helpers.graphs import assert_informative, make_feed
 
 _TEXTS = ["the old city was great", "a good story about the bridge and the river at night", "water"]
@@ -313,14 +313,28 @@ def test_recipe_gives_options_and_the_command_line_wins(checkpoints, tmp_path):
     assert {graph.quality.data.split(",")[0] for graph in manifest.graphs if graph.quality} == {"texts.txt"}
 
 
-def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path):
+def _spy_on_lengths(monkeypatch):
+    """Return a list that gets, for every config that is resolved, whether CLS was counted as kept."""
+    counted, resolve = [], LengthConfig.resolve
+
+    def spy(config, tokens, *, always_keep_cls_token):
+        counted.append(always_keep_cls_token)
+        return resolve(config, tokens, always_keep_cls_token=always_keep_cls_token)
+
+    monkeypatch.setattr(LengthConfig, "resolve", spy)
+    return counted
+
+
+def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path, monkeypatch):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("always_keep_cls_token: false\nquantize: none\nprofiles: {tiny: [0.1, 0.05, 0.01]}\n")
+    recipe.write_text("always_keep_cls_token: false\nprofiles: {tiny: [0.1, 0.05, 0.01]}\n")
     model = checkpoints[Task.QUESTION_ANSWERING]
-    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out")
+    counted = _spy_on_lengths(monkeypatch)
+    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", "--precision", "both", "--target", "avx2")
     assert read_manifest(tmp_path / "out").model.always_keep_cls_token is False
     assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
-    bundle, feed = dynbert.load(tmp_path / "out", threads=1), make_feed(3, 20)
+    assert set(counted) == {False}  # no gate, and no table, is about lengths that nobody's call has
+    bundle, feed = dynbert.load(tmp_path / "out", threads=1, precision="fp32"), make_feed(3, 20)
     frozen, anytime = bundle.run(feed, profile="tiny"), bundle.run(feed, length_config=(0.1, 0.05, 0.01))
     for name, array in frozen.items():
         np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dynbert.manifest import Task
+from dynbert_export.options.config import Gates
 from tests.helpers.readmes import REPOSITORY, add_to_hub_cache, read_blocks, run_blocks, run_shell, write_stand_ins
 
 _READMES = ("README.md", "exporter/README.md", "runtime/README.md", "recipes/README.md")
@@ -36,11 +38,13 @@ def hub_cache(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
-    """A folder with what the READMEs take for granted: the repository's files, a file of texts, a bundle a task."""
+    """A folder with what the READMEs take for granted: the repository's files, texts, labels, a bundle a task."""
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     shutil.copy(REPOSITORY / "constraints.txt", tmp_path)
     texts = (f"The {adjective} train to the city was late." for adjective in ("old", "new", "good", "great", "small"))
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    rows = (f"The {word} train was late.,{label}" for word, label in [("good", "yes"), ("bad", "no")] * 12)
+    (tmp_path / "reviews.csv").write_text("\n".join(("text,label", *rows)), encoding="utf-8")
     for task, bundle in bundles.items():
         shutil.copytree(bundle, tmp_path / "bundles" / task.value)
     shutil.copytree(token_states_bundle, tmp_path / "bundles" / "token-states")
@@ -82,6 +86,18 @@ def test_blocks_that_only_indent_are_none():
             fenced ^= line.startswith("```")
             starts = line.startswith("    ") and not fenced and not lines[number - 2].strip()
             assert not starts, f"{name}, line {number}"
+
+
+def test_the_package_s_page_has_no_relative_link():
+    """A package index shows README.md alone: a link to a file beside it would lead nowhere there."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]*)\)|^\[[^]]+\]:\s*(\S+)", text, re.MULTILINE)
+    assert [target for target in map("".join, targets) if not target.startswith("https://")] == []
+
+
+def test_the_recipes_page_names_every_gate():
+    text = (REPOSITORY / "recipes" / "README.md").read_text(encoding="utf-8")
+    assert [name for name in Gates.model_fields if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ from click.testing import CliRunner
 if TYPE_CHECKING:
     from click.testing import Result
 
-__all__ = ["invoke_export", "run_export", "start_export"]
+__all__ = ["BUNDLE_OPTIONS", "invoke_export", "run_export", "start_export"]
+
+BUNDLE_OPTIONS = (
+    *("--length-config", "fast=20,10,5", "--length-config", "half=0.5,0.3,0.2"),
+    *("--precision", "both", "--target", "avx2"),  # exact on every processor that tests may meet
+)
+"""A profile of counts and one of fractions, in both precisions."""
 
 
 def invoke_export(*arguments: Any) -> Result:

@@ -83,3 +83,17 @@ def make_results(rows, *, floor_ms=8.0, is_quick=False, notes=(), left_out=()):
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
+
+
+def make_goal_rows(ours=10.0):
+    """Return a row for each competitor that a goal names; ``ours`` is the time of *fast*."""
+    return [
+        make_row("base-line", 384, 371.0),
+        make_row("ort-dynamic-full", 384, 30.0),
+        make_row("ort-dynamic-fast", 384, 17.0),
+        make_row("openvino-full", 384, 20.0),
+        make_row("openvino-fast", 384, 15.0),
+        make_row("dynbert-fast", 384, ours, rounds=(ours - 1, ours + 1)),
+        make_row("openvino-full", 128, 5.0, task=TC),
+        make_row("dynbert-full", 128, 5.5, task=TC),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -155,6 +156,16 @@ def test_resolve_never_increases_and_stays_within_the_input(lengths, tokens, kee
     assert len(resolved) == len(lengths)
     assert list(resolved) == sorted(resolved, reverse=True)
     assert 1 <= resolved[-1] <= resolved[0] <= tokens
+
+
+@pytest.mark.parametrize(
+    "count",
+    [LengthConfig((0.5,)).resolve, partial(resolve_fraction, 0.5), minimum_fraction_tokens],
+    ids=["resolve", "resolve_fraction", "minimum_fraction_tokens"],
+)
+def test_no_count_is_made_before_it_is_said_whether_cls_stays(count):
+    with pytest.raises(TypeError, match="always_keep_cls_token"):
+        count(8)
 
 
 def test_everything_drops_nothing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,39 +29,46 @@ from dynbert.manifest import (
 from dynbert.probe import PROBE_FILE, input_key, record_run, write_probe
 from dynbert.session import open_graph
 from dynbert_export.bundle.sentence_transformers_files import write_sentence_transformers_files
+from dynbert_export.checkpoint.file_names import CONFIG_FILE
 from dynbert_export.checkpoint.tokenizer import save_tokenizer
-from dynbert_export.job import published_graphs
 from dynbert_export.report.card import write_card
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from dynbert_export.checkpoint.load import Checkpoint
-    from dynbert_export.job import Graphs, Job
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Findings", "describe_bundle", "describe_model", "write_companions"]
+    from dynbert.manifest import Embeddings
+    from dynbert_export.checkpoint.load import Checkpoint
+    from dynbert_export.data.feeds import Feed
+    from dynbert_export.variants import PublishedGraph, Variant
+
+__all__ = ["Findings", "describe_bundle", "describe_model", "record_probe", "write_companions"]
 
 _CARD_FILE = "README.md"
-_CONFIG_FILE = "config.json"
 _PROBE_TOKENS = 32
 _MAX_PROBE_BYTES = 1 << 20
 """Of one graph's outputs: scores of a vocabulary are 120 kB a token."""
 _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
 
 
-def write_companions(job: Job, graphs: Graphs) -> None:
-    """Write the tokenizer, the config, sentence-transformers' files and the probe into the staged bundle.
+def write_companions(
+    bundle: Path, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast, *, is_pooled: bool
+) -> None:
+    """Write the tokenizer, the config and sentence-transformers' files into the staged bundle.
 
     Args:
-        job: The export.
-        graphs: All graphs that were made; the probe records the published ones.
+        bundle: The folder.
+        checkpoint: What is exported.
+        tokenizer: The checkpoint's.
+        is_pooled: Whether the graphs give embeddings themselves.
     """
-    bundle, checkpoint = job.bundle, job.checkpoint
-    save_tokenizer(job.tokenizer, bundle, max_length=checkpoint.max_length)
-    checkpoint.config.to_json_file(bundle / _CONFIG_FILE)
-    if checkpoint.pooling is not None and not job.is_pooled:  # with them, sentence-transformers asks for token states
+    save_tokenizer(tokenizer, bundle, max_length=checkpoint.max_length)
+    checkpoint.config.to_json_file(bundle / CONFIG_FILE)
+    if checkpoint.pooling is not None and not is_pooled:  # with them, sentence-transformers asks for token states
         write_sentence_transformers_files(
             bundle,
             checkpoint.pooling,
@@ -69,22 +76,32 @@ def write_companions(job: Job, graphs: Graphs) -> None:
             dimensions=checkpoint.config.hidden_size,
             max_length=checkpoint.max_length,
         )
-    tokens = _count_probe_tokens(job.checkpoint)
-    first = {name: array[:1, ..., :tokens] for name, array in job.data.calibration[0].items()}
-    arrays = {input_key(name): array for name, array in first.items()}
-    for variant, _, path in published_graphs(job, graphs):
+
+
+def record_probe(bundle: Path, published: Iterable[PublishedGraph], example: Feed, model: ModelInfo) -> None:
+    """Write what the published graphs give for the first tokens of an input into the staged bundle.
+
+    Args:
+        bundle: The folder.
+        published: The graphs.
+        example: The input, without lengths.
+        model: What the graphs were made from.
+    """
+    tokens = _count_probe_tokens(model)
+    first = {name: array[:1, ..., :tokens] for name, array in example.items()}
+    arrays: dict[str, NDArray[Any]] = {input_key(name): array for name, array in first.items()}
+    for variant, _, path in published:
         graph = open_graph(path, threads=1)
-        feed = add_lengths(first, variant.input_config, always_keep_cls_token=job.config.always_keep_cls_token)
+        feed = add_lengths(first, variant.input_config, always_keep_cls_token=model.always_keep_cls_token)
         arrays |= record_run(graph, feed)
     write_probe(bundle / PROBE_FILE, arrays)
 
 
-def _count_probe_tokens(checkpoint: Checkpoint) -> int:
+def _count_probe_tokens(model: ModelInfo) -> int:
     """Return how many tokens the probe has."""
-    if not HEADS[checkpoint.task].has_vocabulary:
+    if not HEADS[model.task].has_vocabulary:
         return _PROBE_TOKENS
-    vocab_size: int = checkpoint.config.vocab_size
-    return min(_PROBE_TOKENS, max(1, _MAX_PROBE_BYTES // (4 * vocab_size)))
+    return min(_PROBE_TOKENS, max(1, _MAX_PROBE_BYTES // (4 * model.vocab_size)))
 
 
 @dataclass(frozen=True)
@@ -102,19 +119,30 @@ class Findings:
     """Modules that stay fp32 in an INT8 graph although they could be INT8."""
 
 
-def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
+def describe_bundle(
+    bundle: Path,
+    model: ModelInfo,
+    variants: Iterable[Variant],
+    published: Iterable[PublishedGraph],
+    findings: Findings,
+    *,
+    mask_token: str | None,
+) -> Manifest:
     """Write the card, and describe every file of the staged bundle.
 
     Args:
-        job: The export.
-        graphs: All graphs that were made.
+        bundle: The folder.
+        model: What the graphs were made from.
+        variants: The profiles.
+        published: The graphs.
         findings: What was measured of them.
+        mask_token: What the tokenizer takes for a masked word; None where it has none.
 
     Returns:
         The manifest; to be written last.
     """
     entries = []
-    for variant, graph_set, path in published_graphs(job, graphs):
+    for variant, graph_set, path in published:
         entry = file_entry(path)
         entries.append(
             GraphEntry(
@@ -137,32 +165,40 @@ def describe_bundle(job: Job, graphs: Graphs, findings: Findings) -> Manifest:
         minimum_runtime=MINIMUM_RUNTIME,
         created_by={name: version(name) for name in _PRODUCERS},
         cpu=cpu_name(),
-        model=describe_model(job),
+        model=model,
         profiles=tuple(
             ProfileEntry(name=variant.name, length_config=variant.lengths.lengths if variant.lengths else None)
-            for variant in job.variants
+            for variant in variants
         ),
         graphs=tuple(entries),
         files=(),
         probe=Probe(file=PROBE_FILE),
     )
-    bundle = job.bundle
-    (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=job.tokenizer.mask_token), encoding="utf-8")
+    (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=mask_token), encoding="utf-8")
     graph_files = {bundle / entry.file for entry in entries}
     others = tuple(file_entry(path, bundle) for path in list_files(bundle) if path not in graph_files)
     return msgspec.structs.replace(manifest, files=others)
 
 
-def describe_model(job: Job) -> ModelInfo:
+def describe_model(
+    checkpoint: Checkpoint,
+    *,
+    always_keep_cls_token: bool,
+    embeddings: Embeddings | None,
+    mask_token_id: int | None,
+) -> ModelInfo:
     """Return the manifest's facts of the model.
 
     Args:
-        job: The export.
+        checkpoint: What is exported.
+        always_keep_cls_token: As its graphs are traced.
+        embeddings: What the graphs of feature extraction give; None for the other tasks.
+        mask_token_id: The id that asks for a token; None for the tasks that foretell none.
 
     Returns:
         The facts.
     """
-    checkpoint, config = job.checkpoint, job.checkpoint.config
+    config = checkpoint.config
     return ModelInfo(
         id=checkpoint.name,
         task=checkpoint.task,
@@ -173,10 +209,10 @@ def describe_model(job: Job) -> ModelInfo:
         type_vocab_size=config.type_vocab_size,
         max_length=checkpoint.max_length,
         pad_token_id=config.pad_token_id or 0,
-        always_keep_cls_token=job.config.always_keep_cls_token,
+        always_keep_cls_token=always_keep_cls_token,
         labels=checkpoint.labels,
         problem_type=checkpoint.problem_type,
         pooling=checkpoint.pooling,
-        embeddings=job.embeddings,
-        mask_token_id=job.mask_token_id,
+        embeddings=embeddings,
+        mask_token_id=mask_token_id,
     )

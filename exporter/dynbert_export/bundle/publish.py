@@ -19,9 +19,9 @@ from dynbert.manifest import MANIFEST_FILE
 from dynbert_export.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Staging", "check_output", "stage_bundle"]
+__all__ = ["Staging", "check_output", "check_place", "stage_bundle", "stage_folder"]
 
 _FOLDER_MODE = 0o755
 
@@ -46,19 +46,34 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: If something is there that is no bundle, or a bundle without ``overwrite``.
     """
+    check_place(output, what="bundle", is_ours=lambda folder: (folder / MANIFEST_FILE).is_file(), overwrite=overwrite)
+
+
+def check_place(output: Path, *, what: str, is_ours: Callable[[Path], bool], overwrite: bool) -> None:
+    """Refuse a place that a folder cannot be published at.
+
+    Args:
+        output: The place.
+        what: What is to be published, for messages.
+        is_ours: Whether a folder is such a thing, which may be replaced.
+        overwrite: Whether one that is there may be.
+
+    Raises:
+        InputError: If something else is there, or such a folder without ``overwrite``.
+    """
     if not os.path.lexists(output):
         return
     if output.is_symlink() or not output.is_dir():
         raise InputError(f"Output must be a folder that does not exist yet, got a file or link: {output}.")
     if not any(output.iterdir()):
         return
-    if not (output / MANIFEST_FILE).is_file():
+    if not is_ours(output):
         raise InputError(
-            f"Output must be a new folder or a bundle to replace, got a folder with other files: {output}. "
+            f"Output must be a new folder or a {what} to replace, got a folder with other files: {output}. "
             "Choose another place; dynbert only removes what it made."
         )
     if not overwrite:
-        raise InputError(f"Output must not exist yet, got the bundle {output}. Pass --overwrite to replace it.")
+        raise InputError(f"Output must not exist yet, got the {what} {output}. Pass --overwrite to replace it.")
 
 
 @contextlib.contextmanager
@@ -76,7 +91,27 @@ def stage_bundle(output: Path, *, overwrite: bool) -> Iterator[Staging]:
         InputError: If ``output`` cannot be written to, see ``check_output``.
         ExportError: If the disk refuses.
     """
-    check_output(output, overwrite=overwrite)
+    with stage_folder(output, check_output, overwrite=overwrite) as staging:
+        yield staging
+
+
+@contextlib.contextmanager
+def stage_folder(output: Path, check: Callable[..., None], *, overwrite: bool) -> Iterator[Staging]:
+    """Give a folder to build whatever is published in; publish it when the block ends, discard it when the block fails.
+
+    Args:
+        output: Its place; missing parents are made.
+        check: Refuses a place that cannot be written to, as ``check_output`` does.
+        overwrite: Whether what is there may be replaced.
+
+    Yields:
+        The folders to work in; ``bundle`` is the one that is published.
+
+    Raises:
+        InputError: If ``output`` cannot be written to.
+        ExportError: If the disk refuses.
+    """
+    check(output, overwrite=overwrite)
     output = output.absolute()
     made = _make_parents(output.parent)
     root: Path | None = None
@@ -87,7 +122,7 @@ def stage_bundle(output: Path, *, overwrite: bool) -> Iterator[Staging]:
             staging.bundle.mkdir(mode=_FOLDER_MODE)
             staging.work.mkdir()
             yield staging
-            check_output(output, overwrite=overwrite)  # somebody may have been faster
+            check(output, overwrite=overwrite)  # somebody may have been faster
             _publish(staging.bundle, output, root)
             made = []
     finally:

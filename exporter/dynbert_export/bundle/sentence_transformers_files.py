@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import PoolingMode
-from dynbert_export.checkpoint.embedding_files import MODULES_FILE, PACKAGE_FILE, TRANSFORMER_FILE
+from dynbert_export.checkpoint.file_names import CONFIG_FILE, MODULES_FILE, PACKAGE_FILE, TRANSFORMER_FILE
 from dynbert_export.checkpoint.json_files import write_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write_sentence_transformers_files(
     pooling_folder.mkdir()
     switches = {switch: mode is pooling.mode for mode, switch in _POOLING_SWITCHES.items()}
     prompt = {} if settings.include_prompt else {"include_prompt": False}
-    write_json(pooling_folder / "config.json", {"word_embedding_dimension": dimensions, **switches, **prompt})
+    write_json(pooling_folder / CONFIG_FILE, {"word_embedding_dimension": dimensions, **switches, **prompt})
     write_json(folder / PACKAGE_FILE, _list_package_settings(settings))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dynbert.errors import LengthConfigError
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
-from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS
+from dynbert_export.tasks import ARCHITECTURES, MIN_INPUT_TOKENS, ProblemType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     from dynbert.lengths import LengthConfig
 
-__all__ = ["RANKING", "find_architecture", "find_problem_type", "list_labels", "read_config"]
-
-RANKING = "ranking"
-"""Problem type of one logit that puts texts, or pairs of texts, in an order; the logit is the score."""
+__all__ = ["find_architecture", "find_problem_type", "list_labels", "read_config"]
 
 _SIZES = (
     "vocab_size",
@@ -115,11 +112,11 @@ def find_problem_type(config: BertConfig) -> str:
         config: As from ``read_config``.
 
     Returns:
-        The config's own word where it has one; else ``RANKING`` for one logit, and one label out of several.
+        The config's own word where it has one; else a ranker's for one logit, and one label out of several.
     """
     if config.problem_type is not None:
         return str(config.problem_type)
-    return RANKING if config.num_labels == 1 else "single_label_classification"
+    return (ProblemType.RANKING if config.num_labels == 1 else ProblemType.SINGLE_LABEL).value
 
 
 def _find_faults(config: BertConfig) -> list[str]:
@@ -145,6 +142,7 @@ def _find_faults(config: BertConfig) -> list[str]:
     pad: Any = config.pad_token_id
     if not _is_int(pad) or not 0 <= pad < config.vocab_size:
         faults.append(f"pad_token_id must be an id of the vocabulary, got {pad!r}")
+    faults += _find_number_faults(config)
     if config.hidden_act not in ACT2FN:
         faults.append(f"hidden_act must be an activation of transformers, got {config.hidden_act!r}")
     if config.position_embedding_type not in _POSITIONS:
@@ -152,6 +150,20 @@ def _find_faults(config: BertConfig) -> list[str]:
     numbers = sorted(config.id2label or {})
     if numbers != list(range(config.num_labels)):
         faults.append(f"id2label must number the labels from 0, got {numbers}")
+    return faults
+
+
+def _find_number_faults(config: BertConfig) -> list[str]:
+    """Return what is wrong with numbers that only building or running the model would stumble over."""
+    faults = []
+    epsilon: Any = config.layer_norm_eps
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        faults.append(f"layer_norm_eps must be a number between 0 and 1, got {epsilon!r}")
+    heads = range(config.num_attention_heads)
+    for layer, pruned in (config.pruned_heads or {}).items():
+        is_known = layer in range(config.num_hidden_layers) and isinstance(pruned, list)
+        if not is_known or any(head not in heads for head in pruned):
+            faults.append(f"pruned_heads must list heads that the layers have, got {pruned!r} for layer {layer}")
     return faults
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dynbert.manifest import Pooling, PoolingMode, is_file_name
+from dynbert_export.checkpoint.file_names import CONFIG_FILE, MODULES_FILE, PACKAGE_FILE, TRANSFORMER_FILE
 from dynbert_export.checkpoint.json_files import read_json, read_json_object
 from dynbert_export.errors import CheckpointError
 
@@ -18,18 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = [
-    "MODULES_FILE",
-    "PACKAGE_FILE",
-    "TRANSFORMER_FILE",
-    "EmbeddingFiles",
-    "PackageSettings",
-    "read_embedding_files",
-]
+__all__ = ["EmbeddingFiles", "PackageSettings", "read_embedding_files"]
 
-MODULES_FILE = "modules.json"
-TRANSFORMER_FILE = "sentence_bert_config.json"
-PACKAGE_FILE = "config_sentence_transformers.json"
 _KNOWN = ("Transformer", "Pooling", "Normalize", "Dropout")
 """Dropout does nothing outside training."""
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
@@ -142,7 +133,7 @@ def _read_pooling(folder: Path, place: str) -> tuple[PoolingMode, bool]:
     """Return the pooling of the module in a folder of the checkpoint, and whether it pools a prompt's tokens."""
     if not is_file_name(place):
         raise CheckpointError(f"{folder / MODULES_FILE} must name folders of the checkpoint, got {place!r}.")
-    path = folder / place / "config.json"
+    path = folder / place / CONFIG_FILE
     settings = read_json_object(path)
     modes = _list_modes(settings)
     if len(modes) != 1 or modes[0] not in _MODES:

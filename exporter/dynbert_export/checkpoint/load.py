@@ -19,14 +19,16 @@ from dynbert.errors import DynbertError, InputError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert.tokenization import TOKENIZER_FILE
-from dynbert_export.checkpoint.config import RANKING, find_architecture, find_problem_type, list_labels, read_config
+from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
 from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, PackageSettings, read_embedding_files
+from dynbert_export.checkpoint.file_names import CONFIG_FILE, TOKENIZER_CONFIG_FILE
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.checkpoint.source import find_checkpoint
+from dynbert_export.checkpoint.training_record import TRAINING_KEY, TrainingRecord
 from dynbert_export.checkpoint.weights import check_weights, find_weights, load_weights
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.vocabularies import TaskOption
-from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, find_task
+from dynbert_export.tasks import ARCHITECTURES, HEADS, MIN_INPUT_TOKENS, ProblemType, find_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
     from transformers import BertConfig, PreTrainedModel
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_model"]
+__all__ = ["DEFAULT_POOLING", "Checkpoint", "choose_max_length", "load_checkpoint", "load_model"]
+
+DEFAULT_POOLING = Pooling(mode=PoolingMode.MEAN, normalize=False)
+"""Of a checkpoint without sentence-transformers' files."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Checkpoint:
     """Whether texts are lowercased before the tokenizer's own rules; ``load_tokenizer`` sees to it."""
     length_config: LengthConfig | None
     """The lengths that its config starts a model with, no count above ``max_length``; None where it drops nothing."""
+    training: TrainingRecord | None
+    """What ``dynbert-train`` trained it to bear; None for a checkpoint from elsewhere."""
     notes: tuple[str, ...]
     """What the caller should be told: choices that were made for want of information."""
 
@@ -92,7 +99,10 @@ def load_checkpoint(
     """
     source = find_checkpoint(model, revision=revision)
     folder = source.folder
-    config, lengths = read_config(folder / "config.json")
+    config, lengths = read_config(folder / CONFIG_FILE)
+    training = TrainingRecord.from_json(
+        getattr(config, TRAINING_KEY, None), config.num_hidden_layers, folder / CONFIG_FILE
+    )
     files = read_embedding_files(folder) if _may_embed(task, config) else None
     chosen = _choose_task(task, config, files)
     if chosen is not Task.FEATURE_EXTRACTION:
@@ -109,7 +119,7 @@ def load_checkpoint(
             "Save the tokenizer beside the model with save_pretrained."
         )
     check_weights(find_weights(folder), _build_model(config, chosen, device="meta"))
-    longest = _choose_max_length(max_length, folder, config, files)
+    longest = choose_max_length(max_length, folder, config, files)
     return Checkpoint(
         folder=folder,
         name=source.name,
@@ -124,6 +134,7 @@ def load_checkpoint(
         package=files.package if files is not None else PackageSettings(),
         lowercase=files is not None and files.lowercase,
         length_config=_clamp(lengths, longest),
+        training=training,
         notes=_write_notes(chosen, config, files),
     )
 
@@ -199,8 +210,21 @@ def _build_model(config: BertConfig, task: Task, *, pooling: Pooling | None = No
         raise CheckpointError(f"config.json must describe a model that can be built, got: {err}") from err
 
 
-def _choose_max_length(given: int | None, folder: Path, config: BertConfig, files: EmbeddingFiles | None) -> int:
-    """Return the longest input in tokens."""
+def choose_max_length(given: int | None, folder: Path, config: BertConfig, files: EmbeddingFiles | None) -> int:
+    """Return the longest input in tokens.
+
+    Args:
+        given: By the caller; None for the shortest limit that model, tokenizer and sentence-transformers' files have.
+        folder: The checkpoint.
+        config: Its config.
+        files: Its sentence-transformers files, where they count.
+
+    Returns:
+        Tokens, special ones included.
+
+    Raises:
+        InputError: If ``given`` is out of the model's range.
+    """
     positions: int = config.max_position_embeddings
     if given is not None:
         if not MIN_INPUT_TOKENS <= given <= positions:
@@ -210,7 +234,7 @@ def _choose_max_length(given: int | None, folder: Path, config: BertConfig, file
             )
         return given
     limits = [positions]
-    tokenizer = folder / "tokenizer_config.json"
+    tokenizer = folder / TOKENIZER_CONFIG_FILE
     if tokenizer.is_file():
         limits.append(read_json_object(tokenizer).get("model_max_length") or positions)
     if files is not None and files.max_length is not None:
@@ -230,7 +254,7 @@ def _choose_pooling(task: Task, files: EmbeddingFiles | None) -> Pooling | None:
     """Return how embeddings are made; None for the tasks that make none."""
     if task is not Task.FEATURE_EXTRACTION:
         return None
-    return files.pooling if files is not None else Pooling(mode=PoolingMode.MEAN, normalize=False)
+    return files.pooling if files is not None else DEFAULT_POOLING
 
 
 def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -> tuple[str, ...]:
@@ -242,7 +266,8 @@ def _write_notes(task: Task, config: BertConfig, files: EmbeddingFiles | None) -
         )
     if files is not None:
         notes += _explain_package(files.package)
-    if task is Task.TEXT_CLASSIFICATION and config.problem_type is None and find_problem_type(config) == RANKING:
+    is_guessed = task is Task.TEXT_CLASSIFICATION and config.problem_type is None
+    if is_guessed and find_problem_type(config) == ProblemType.RANKING:
         notes.append(
             "The classifier has one logit and config.json states no problem_type: the score is the logit itself "
             "(ranking). State regression there, or multi_label_classification for a probability."

@@ -10,24 +10,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynbert.errors import InputError
+from dynbert.tokenization import TOKENIZER_FILE
+from dynbert_export.checkpoint.file_names import (
+    CONFIG_FILE,
+    MODULES_FILE,
+    PACKAGE_FILE,
+    PICKLED_WEIGHTS_FILE,
+    SAFETENSORS_FILE,
+    SPECIAL_TOKENS_FILE,
+    TOKENIZER_CONFIG_FILE,
+    TRANSFORMER_FILE,
+    index_file,
+)
 from dynbert_export.errors import CheckpointError
 
 __all__ = ["Source", "find_checkpoint"]
 
 _SMALL_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
+    SPECIAL_TOKENS_FILE,
     "added_tokens.json",
     "vocab.txt",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "*_Pooling/config.json",
+    MODULES_FILE,
+    TRANSFORMER_FILE,
+    PACKAGE_FILE,
+    f"*_Pooling/{CONFIG_FILE}",
 )
-_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")
+_SAFETENSORS = (SAFETENSORS_FILE, index_file(SAFETENSORS_FILE), "model-*.safetensors")
+_PICKLES = (PICKLED_WEIGHTS_FILE, index_file(PICKLED_WEIGHTS_FILE), "pytorch_model-*.bin")
 
 
 @dataclass(frozen=True)

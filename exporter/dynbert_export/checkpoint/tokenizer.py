@@ -8,10 +8,11 @@ code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from dynbert.tokenization import TOKENIZER_FILE
+from dynbert_export.checkpoint.file_names import SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE
 from dynbert_export.checkpoint.json_files import write_json
 from dynbert_export.errors import CheckpointError
 from dynbert_export.tasks import HEADS
@@ -19,18 +20,38 @@ from dynbert_export.tasks import HEADS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedTokenizerFast
+    from transformers import BertConfig, PreTrainedTokenizerFast
 
-    from dynbert_export.checkpoint.load import Checkpoint
+    from dynbert.manifest import Task
 
-__all__ = ["load_tokenizer", "save_tokenizer"]
+__all__ = ["TokenizerOwner", "load_tokenizer", "save_tokenizer"]
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
+class TokenizerOwner(Protocol):
+    """What has a tokenizer: a checkpoint that is exported, or one that is trained."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+
+    @property
+    def config(self) -> BertConfig:
+        """Whose vocabulary it must fit."""
+
+    @property
+    def task(self) -> Task:
+        """Decides whether there must be a mask token."""
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether texts are lowercased before the tokenizer's own rules."""
+
+
+def load_tokenizer(checkpoint: TokenizerOwner) -> PreTrainedTokenizerFast:
     """Load a checkpoint's tokenizer in its fast form, made from ``vocab.txt`` where there is no ``tokenizer.json``.
 
     Args:
-        checkpoint: As from ``load_checkpoint``.
+        checkpoint: Whose.
 
     Returns:
         The tokenizer.
@@ -100,8 +121,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_leng
         **_list_bert_rules(backend.normalizer),
         **special,
     }
-    write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / TOKENIZER_CONFIG_FILE, settings)
+    write_json(folder / SPECIAL_TOKENS_FILE, special)
 
 
 def _list_special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

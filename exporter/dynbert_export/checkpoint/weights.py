@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import is_file_name
+from dynbert_export.checkpoint.file_names import PICKLED_WEIGHTS_FILE, SAFETENSORS_FILE, index_file
 from dynbert_export.checkpoint.json_files import read_json_object
 from dynbert_export.errors import CheckpointError
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["HEADS", "check_weights", "find_weights", "load_weights"]
+__all__ = ["HEAD_PREFIXES", "POOLER_PREFIX", "check_weights", "find_weights", "list_weights", "load_weights"]
 
-HEADS = ("qa_outputs.", "classifier.", "cls.", "pooler.")
+POOLER_PREFIX = "pooler."
+HEAD_PREFIXES = ("qa_outputs.", "classifier.", "cls.", POOLER_PREFIX)
 """Where the names of weights start that not every checkpoint has: those of heads, and the pooler under some of them."""
 
-_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+_SINGLE_FILES = (SAFETENSORS_FILE, PICKLED_WEIGHTS_FILE)
 _MAX_NAMED_FAULTS = 5
 _BODY = re.compile(r"(embeddings|encoder)\.")
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -54,7 +56,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
     for name in _SINGLE_FILES:
         if (folder / name).is_file():
             return (folder / name,)
-        index = folder / f"{name}.index.json"
+        index = folder / index_file(name)
         if index.is_file():
             return _find_shards(index)
     raise CheckpointError(
@@ -63,12 +65,28 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def check_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
+def list_weights(files: tuple[Path, ...]) -> frozenset[str]:
+    """Return the names of stored weights, as new checkpoints without a head have them: none starts with ``bert.``.
+
+    Args:
+        files: As from ``find_weights``.
+
+    Returns:
+        The names.
+
+    Raises:
+        CheckpointError: If a file cannot be read.
+    """
+    return frozenset(name for file in files for name in _read_headers(file))
+
+
+def check_weights(files: tuple[Path, ...], model: torch.nn.Module, *, new: tuple[str, ...] = ()) -> None:
     """Hold the names, shapes and number formats of stored weights to those of a model.
 
     Args:
         files: As from ``find_weights``.
         model: May be on the meta device.
+        new: Where the names of weights start that are not to be read, whatever is stored.
 
     Raises:
         CheckpointError: If a file cannot be read, or with what is missing, of another shape, no float, or of a layer
@@ -77,9 +95,11 @@ def check_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
     found: dict[str, _Header] = {}
     for file in files:
         found.update(_read_headers(file))
-    expected = {_canonical(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [names[0] for names in _list_parameters(model) if not any(name in found for name in names)]
-    if missing and all(name.startswith(HEADS) for name in missing):
+    shapes = {_canonical(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: shape for name, shape in shapes.items() if not name.startswith(new)}
+    parameters = [names for names in _list_parameters(model) if not names[0].startswith(new)]
+    missing = [names[0] for names in parameters if not any(name in found for name in names)]
+    if missing and all(name.startswith(HEAD_PREFIXES) for name in missing):
         raise CheckpointError(
             f"Weights for this task must include {', '.join(missing)}, got none in {files[0].parent}. "
             "Fine-tune the model for the task, or export it with --task feature-extraction."
@@ -100,17 +120,18 @@ def check_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
         )
 
 
-def load_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
+def load_weights(files: tuple[Path, ...], model: torch.nn.Module, *, new: tuple[str, ...] = ()) -> None:
     """Fill a model with stored weights, converted to its own number format.
 
     Args:
         files: As from ``find_weights``; they must fit, see ``check_weights``.
         model: Changed in place.
+        new: Where the names of weights start that stay as they are.
 
     Raises:
         CheckpointError: If a file cannot be read, a weight is not finite, or two that the model takes for one differ.
     """
-    names = {_canonical(name): name for name in model.state_dict()}
+    names = {_canonical(name): name for name in model.state_dict() if not _canonical(name).startswith(new)}
     state = {}
     for file in files:
         for name, tensor in _read_tensors(file).items():
@@ -121,6 +142,8 @@ def load_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
                 raise CheckpointError(f"Weights must be finite, got infinity or NaN in {name} of {file}.")
             state[target] = tensor
     for parameter in _list_parameters(model):
+        if parameter[0].startswith(new):
+            continue
         stored = [name for name in parameter if name in state]
         for name in stored[1:]:
             if not state[name].equal(state[stored[0]]):
@@ -129,7 +152,7 @@ def load_weights(files: tuple[Path, ...], model: torch.nn.Module) -> None:
                     f"{files[0].parent}. Set tie_word_embeddings to false in config.json if they are meant to differ."
                 )
         state |= dict.fromkeys(parameter, state[stored[0]])
-    model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=True)
+    model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=not new)
 
 
 _Header = tuple[tuple[int, ...], bool]

@@ -3,7 +3,7 @@
 A text is run alone, as one of a batch of eight, and padded. Static INT8 quantises every activation with one fixed
 scale, so all three must be the same: the same tokens kept, the same numbers. What may part them is the order in which
 a processor's fp32 kernels add up: a last bit that tips a rounding by one step, or the choice between two tokens that
-are all but equally significant. So where the significances on both sides of the cut differ by ``NEAR_TIE_GAP`` or less,
+are all but equally significant. So where the significances on both sides of the cut differ by ``INT8_TIE_GAP`` or less,
 another choice is counted and left out; everything else must agree within ``TOLERANCE``, in units of the output, or
 of its standard deviation where that is more than one; embeddings always in units of the latter, because the numbers of
 one that is scaled to unit length are all small. (On the processor that this was written on, all differences are
@@ -32,7 +32,7 @@ from dynbert.session import open_graph
 from dynbert_export.errors import ExportError, GateError
 from dynbert_export.graph.editing import producer_of, trace_back
 from dynbert_export.graph.freeze import show_kept_positions
-from dynbert_export.graph.names import kept_positions_name
+from dynbert_export.graph.names import is_kept_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from dynbert.session import Graph
     from dynbert_export.data.feeds import Feed
 
-__all__ = ["NEAR_TIE_GAP", "TOLERANCE", "check_invariance", "make_texts"]
+__all__ = ["INT8_TIE_GAP", "TOLERANCE", "check_invariance", "make_texts"]
 
-NEAR_TIE_GAP = 1e-3
-"""Difference of significance at a cut up to which another choice is no fault."""
+INT8_TIE_GAP = 1e-3
+"""Difference of significance at a cut up to which another choice is no fault: wider than between two fp32 runs
+(``parity.FP32_TIE_GAP``), since one rounding that tips moves an activation by a whole step."""
 TOLERANCE = 5e-3
 """Largest difference of an output, times its standard deviation where that is more than one; of an embedding always."""
 
@@ -185,7 +186,7 @@ class _Tally:
             if np.array_equal(np.sort(found[found < alone.tokens]), np.sort(alone.kept[layer][index])):
                 continue
             gap = alone.gap(layer, index)
-            if not gap <= NEAR_TIE_GAP:
+            if not gap <= INT8_TIE_GAP:
                 raise GateError(
                     f"{self._file} must keep the same tokens of a text alone and {where}, got others at {layer} of a "
                     f"text of {alone.tokens} tokens, where the gap at the cut is {gap:.3g}. {_REMEDY}"
@@ -228,8 +229,7 @@ def _opened(path: Path) -> Iterator[tuple[Graph, dict[str, str]]]:
 def _show_scores(model: ir.Model) -> dict[str, str]:
     """Make what each layer chooses by an output; return their names by the names of the kept positions."""
     scores = {}
-    prefix = kept_positions_name(0)[:-1]
-    for kept in tuple(value for value in model.graph.outputs if (value.name or "").startswith(prefix)):
+    for kept in tuple(value for value in model.graph.outputs if is_kept_positions(value.name)):
         score = _find_score(kept)
         if not score.is_graph_output():
             score.type = ir.TensorType(ir.DataType.FLOAT)

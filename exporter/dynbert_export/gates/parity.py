@@ -1,7 +1,7 @@
 """Parity: does the fp32 graph compute what the PyTorch model computes, and keep the same tokens?
 
 Two implementations may part ways where two tokens are all but equally significant, so a graph may keep others where
-those are less significant by no more than ``NEAR_TIE_GAP``; such rows are counted and left out. Everything else is a
+those are less significant by no more than ``FP32_TIE_GAP``; such rows are counted and left out. Everything else is a
 failure.
 """
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from dynbert_export.data.feeds import Feed
 
 __all__ = [
-    "NEAR_TIE_GAP",
+    "FP32_TIE_GAP",
     "TorchReference",
     "check_parity",
     "make_cases",
 ]
 
-NEAR_TIE_GAP = 1e-4
-"""Difference of significance below which two tokens count as equally significant."""
+FP32_TIE_GAP = 1e-4
+"""Difference of significance below which two tokens count as equally significant: fp32 arithmetic leaves it open."""
 
 _MAX_CACHED_BYTES = 512 << 20
 """Of PyTorch's answers that are kept: scores of a vocabulary take 62 MB for 512 tokens."""
@@ -63,20 +63,29 @@ class _Reference:
 
 
 class TorchReference:
-    """The PyTorch model, asked with numpy arrays."""
+    """The PyTorch model's answers to the inputs that parity is checked on.
 
-    def __init__(self, model: PreTrainedModel, outputs: Sequence[str], *, always_keep_cls_token: bool) -> None:
+    Args:
+        model: The model.
+        outputs: Names of the outputs that a graph of it has.
+        cases: The inputs, as from ``make_cases``.
+        always_keep_cls_token: As the graphs were traced.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, outputs: Sequence[str], cases: Sequence[Feed], *, always_keep_cls_token: bool
+    ) -> None:
+        self.cases = tuple(cases)
+        self.always_keep_cls_token = always_keep_cls_token
         self._model = model
         self._outputs = tuple(outputs)
-        self._always_keep_cls_token = always_keep_cls_token
-        # The feed is kept beside the answer to it: as long as it lives, nothing else has its id. Oldest first.
-        self._answers: dict[tuple[int, LengthConfig | None], tuple[Feed, _Reference]] = {}
+        self._answers: dict[tuple[int, LengthConfig | None], _Reference] = {}  # oldest first
 
-    def run(self, feed: Feed, lengths: LengthConfig | None) -> _Reference:
-        """Run the model eagerly; ask twice for the same feed object and it answers from memory, where that has room.
+    def answer(self, case: int, lengths: LengthConfig | None) -> _Reference:
+        """Run the model eagerly; asked for the same twice it answers from memory, where that has room.
 
         Args:
-            feed: int64 arrays, as from ``arrange_rows``.
+            case: Number of the input.
             lengths: None drops nothing.
 
         Returns:
@@ -84,28 +93,25 @@ class TorchReference:
         """
         if lengths is not None and lengths.lengths[-1] == 1.0 and lengths.is_fractional:
             lengths = None  # keeps everything
-        key = (id(feed), lengths)
-        if key in self._answers:
-            return self._answers[key][1]
-        result = self._forward(feed, lengths, output_attentions=False)
+        if (case, lengths) in self._answers:
+            return self._answers[case, lengths]
+        result = self._forward(case, lengths, output_attentions=False)
         answer = _Reference(
             {name: result[name].numpy() for name in self._outputs},
             tuple(np.sort(positions.numpy(), axis=1) for positions in result.kept_positions or ()),
         )
-        self._answers[key] = (feed, answer)
-        while sum(kept.nbytes for _, kept in self._answers.values()) > _MAX_CACHED_BYTES:
+        self._answers[case, lengths] = answer
+        while sum(kept.nbytes for kept in self._answers.values()) > _MAX_CACHED_BYTES:
             del self._answers[next(iter(self._answers))]
         return answer
 
-    def measure_gap(
-        self, feed: Feed, lengths: LengthConfig, *, layer: int, row: int, found: NDArray[np.int64]
-    ) -> float:
+    def measure_gap(self, case: int, lengths: LengthConfig, *, layer: int, row: int, found: NDArray[np.int64]) -> float:
         """Return how much more significant the tokens are that PyTorch kept than those that a graph kept instead.
 
         Computed from the attention probabilities, independently of the model's own selection code.
 
         Args:
-            feed: The input.
+            case: Number of the input.
             lengths: The length config.
             layer: The first layer in which both differ.
             row: Row of the batch.
@@ -115,7 +121,7 @@ class TorchReference:
             The largest such difference, at least the gap at PyTorch's own cut; infinite where the graph kept more or
             fewer tokens, or some that it did not have.
         """
-        result = self._forward(feed, lengths, output_attentions=True)
+        result = self._forward(case, lengths, output_attentions=True)
         probs = result.attentions[layer][row].numpy()  # [heads, tokens, tokens]
         tokens = probs.shape[-1]
         entering = result.kept_positions[layer - 1][row].numpy() if layer else np.arange(tokens)
@@ -123,23 +129,23 @@ class TorchReference:
         lost, gained = np.setdiff1d(kept, found), np.setdiff1d(found, kept)
         if len(found) != len(kept) or not gained.size or not np.isin(gained, entering).all():
             return float("inf")
-        mask = feed[ATTENTION_MASK].reshape(-1, feed[ATTENTION_MASK].shape[-1])[row]
+        mask = self.cases[case][ATTENTION_MASK].reshape(-1, self.cases[case][ATTENTION_MASK].shape[-1])[row]
         is_counted = getattr(self._model.config, "count_padded_queries", False)
         votes = np.ones(tokens) if is_counted else mask[entering].astype(np.float64)
         significance = np.einsum("hqk,q->k", probs.astype(np.float64), votes)
-        if self._always_keep_cls_token:
+        if self.always_keep_cls_token:
             significance[0] = np.inf
         by_position = dict(zip(entering.tolist(), significance.tolist(), strict=True))
         return float(max(by_position[item] for item in lost) - min(by_position[item] for item in gained))
 
-    def _forward(self, feed: Feed, lengths: LengthConfig | None, *, output_attentions: bool) -> Any:
+    def _forward(self, case: int, lengths: LengthConfig | None, *, output_attentions: bool) -> Any:
         import torch
 
         with torch.inference_mode():
             return self._model(
-                **{name: torch.from_numpy(array) for name, array in feed.items()},
+                **{name: torch.from_numpy(array) for name, array in self.cases[case].items()},
                 length_config=() if lengths is None else lengths,
-                always_keep_cls_token=self._always_keep_cls_token,
+                always_keep_cls_token=self.always_keep_cls_token,
                 output_attentions=output_attentions,
                 return_dict=True,
             )
@@ -162,23 +168,15 @@ def make_cases(config: BertConfig, task: Task, *, max_length: int, seed: int) ->
 
 
 def check_parity(
-    path: Path,
-    reference: TorchReference,
-    cases: Sequence[Feed],
-    *,
-    lengths: Sequence[LengthConfig | None],
-    max_abs_difference: float,
-    always_keep_cls_token: bool,
+    path: Path, reference: TorchReference, *, lengths: Sequence[LengthConfig | None], max_abs_difference: float
 ) -> Parity:
     """Hold an fp32 graph to the PyTorch model.
 
     Args:
         path: The published file.
-        reference: The model.
-        cases: Inputs.
+        reference: The model, and the inputs.
         lengths: The profile's length config; several for the anytime graph.
         max_abs_difference: Largest difference on valid positions.
-        always_keep_cls_token: As the graph was traced.
 
     Returns:
         What was measured.
@@ -190,13 +188,13 @@ def check_parity(
     compared, near_ties, largest = 0, 0, 0.0
     with _opened_with_positions(path) as graph:
         for config in lengths:
-            for case in cases:
-                outputs = graph.run(add_lengths(case, config, always_keep_cls_token=always_keep_cls_token))
-                expected = reference.run(case, config)
-                rows = _equal_rows(path, outputs, expected, reference, case, config)
+            for case, feed in enumerate(reference.cases):
+                outputs = graph.run(add_lengths(feed, config, always_keep_cls_token=reference.always_keep_cls_token))
+                rows = _equal_rows(path, outputs, reference, case, config)
                 compared += len(rows)
-                near_ties += len(case[INPUT_IDS]) - len(rows)
-                largest = max(largest, _largest_difference(path, outputs, expected.outputs, case, rows))
+                near_ties += len(feed[INPUT_IDS]) - len(rows)
+                expected = reference.answer(case, config).outputs
+                largest = max(largest, _largest_difference(path, outputs, expected, feed, rows))
     if not compared:
         raise GateError(f"{path.name}: parity must be checked on at least one row, got {near_ties} near ties only.")
     if not largest <= max_abs_difference:
@@ -234,24 +232,24 @@ class _opened_with_positions:  # noqa: N801 -- a context manager, used as a func
 def _equal_rows(
     path: Path,
     outputs: Mapping[str, NDArray[Any]],
-    expected: _Reference,
     reference: TorchReference,
-    case: Feed,
+    case: int,
     config: LengthConfig | None,
 ) -> list[int]:
     """Return the rows in which the graph kept the tokens that PyTorch kept; the others must be near ties."""
+    ids, expected = reference.cases[case][INPUT_IDS], reference.answer(case, config)
     rows = []
-    for row in range(len(case[INPUT_IDS])):
+    for row in range(len(ids)):
         layer = next(_differing_layers(outputs, expected, row), None)
         if layer is None or config is None:
             rows.append(row)
             continue
         found = outputs[kept_positions_name(layer)][row]
         gap = reference.measure_gap(case, config, layer=layer, row=row, found=found)
-        if gap >= NEAR_TIE_GAP:
+        if gap >= FP32_TIE_GAP:
             raise GateError(
                 f"{path.name} must keep the tokens that PyTorch keeps, got others in layer {layer} of an input of "
-                f"{case[INPUT_IDS].shape[-1]} tokens, less significant by {gap:.3g}."
+                f"{ids.shape[-1]} tokens, less significant by {gap:.3g}."
             )
     return rows
 
@@ -267,11 +265,11 @@ def _largest_difference(
     path: Path,
     outputs: Mapping[str, NDArray[Any]],
     expected: Mapping[str, NDArray[Any]],
-    case: Feed,
+    feed: Feed,
     rows: Sequence[int],
 ) -> float:
     """Return the largest difference of these rows, at valid positions where an output has positions."""
-    mask = case[ATTENTION_MASK].astype(bool)
+    mask = feed[ATTENTION_MASK].astype(bool)
     largest = 0.0
     for name, wanted in expected.items():
         got = outputs[name]

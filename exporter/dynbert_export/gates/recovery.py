@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import Precision, Target
-from dynbert_export.gates.answers import check_answers, judge
 from dynbert_export.gates.kernels import check_int8_kernels
 from dynbert_export.gates.saturation import check_no_saturation
-from dynbert_export.graph.specialise import write_graphs
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 from dynbert_export.int8.put_back import module_name, put_back, rank_products
 
@@ -21,18 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from dynbert_export.gates.answers import Answers, References
+    import onnx_ir as ir
+
+    from dynbert_export.gates.answers import AnswerGate, Answers, References
+    from dynbert_export.int8.calibration import Calibration
     from dynbert_export.int8.choose import Quantized
-    from dynbert_export.job import Job
     from dynbert_export.variants import GraphSet
 
-__all__ = [
-    "Int8Graphs",
-    "check_products",
-    "find_fewest",
-    "recover",
-    "write_int8",
-]
+__all__ = ["Int8Graphs", "Int8Maker", "find_fewest", "recover"]
 
 
 @dataclass(frozen=True)
@@ -46,54 +40,68 @@ class Int8Graphs:
     """Names of the products that stay fp32, in the graph's order."""
 
 
-def write_int8(job: Job, graph_set: GraphSet, quantized: Quantized, products: Sequence[str] = ()) -> Mapping[str, Path]:
-    """Specialise the INT8 graph for every variant.
+@dataclass(frozen=True)
+class Int8Maker:
+    """Makes the graphs of one INT8 set, with products in fp32 where they are to be, and holds them to their gates."""
 
-    Args:
-        job: The export.
-        graph_set: The graphs to write.
-        quantized: The anytime graph in INT8.
-        products: Names of the products to put back to fp32.
+    graph_set: GraphSet
+    quantized: Quantized
+    """The anytime graph in INT8."""
+    specialise: Callable[[ir.Model], Mapping[str, Path]]
+    """Writes an anytime graph for every variant, over what was written before: variant's name -> file."""
+    gate: AnswerGate
+    references: References
+    """What the fp32 graphs answer to the held-out texts."""
 
-    Returns:
-        Variant's name -> file.
-    """
-    graph = put_back(quantized, products) if products else quantized.graph
-    return write_graphs(graph, job.variants, job.folder(Precision.INT8), graph_set, job.spec)
+    def write(self, products: Sequence[str] = ()) -> Mapping[str, Path]:
+        """Write the graphs.
+
+        Args:
+            products: Names of the products to put back to fp32.
+
+        Returns:
+            Variant's name -> file.
+        """
+        return self.specialise(put_back(self.quantized, products) if products else self.quantized.graph)
+
+    def judge(self, files: Mapping[str, Path], products: tuple[str, ...] = ()) -> Int8Graphs:
+        """Compare the answers of graphs with those of their fp32 twins.
+
+        Args:
+            files: Variant's name -> graph.
+            products: Names of the products that they have in fp32.
+
+        Returns:
+            The graphs with what was found; a miss is no error yet.
+        """
+        return Int8Graphs(files, self.gate.judge(files, Precision.INT8, self.references), products)
+
+    def check_products(self, files: Mapping[str, Path], products: Sequence[str] = ()) -> None:
+        """See that onnxruntime runs every product as INT8 but these, and that none can saturate on its target.
+
+        Args:
+            files: Variant's name -> graph.
+            products: Names of the products that they have in fp32.
+
+        Raises:
+            GateError: If a graph has more or fewer.
+        """
+        source, scores = self.quantized.source, self.quantized.scores
+        expected = len(quantizable_nodes(source)) + len(scores) - len(products)
+        target = self.graph_set.target or Target.VNNI
+        for path in files.values():
+            check_int8_kernels(path, expected=expected, target=target)
+            check_no_saturation(path, target=target)
 
 
-def check_products(
-    files: Mapping[str, Path], graph_set: GraphSet, quantized: Quantized, products: Sequence[str] = ()
-) -> None:
-    """See that onnxruntime runs every product as INT8 but these, and that none can saturate on its target.
-
-    Args:
-        files: Variant's name -> graph.
-        graph_set: What they are: decides the target.
-        quantized: What they were made of.
-        products: Names of the products that were put back to fp32.
-
-    Raises:
-        GateError: If a graph has more or fewer.
-    """
-    expected = len(quantizable_nodes(quantized.source)) + len(quantized.scores) - len(products)
-    target = graph_set.target or Target.VNNI
-    for path in files.values():
-        check_int8_kernels(path, expected=expected, target=target)
-        check_no_saturation(path, target=target)
-
-
-def recover(
-    job: Job, graph_set: GraphSet, quantized: Quantized, missed: Int8Graphs, references: References
-) -> Int8Graphs:
+def recover(maker: Int8Maker, missed: Int8Graphs, calibration: Calibration, *, max_fp32_share: float) -> Int8Graphs:
     """Put the fewest products back to fp32 with which the INT8 gate holds, the worst first.
 
     Args:
-        job: The export.
-        graph_set: The graphs to write.
-        quantized: The anytime graph in INT8.
-        missed: The graphs that missed the gate; their files are written over.
-        references: What the fp32 graphs answer to the held-out texts.
+        maker: Of the graphs.
+        missed: Those that missed the gate; their files are written over.
+        calibration: What products are blamed by.
+        max_fp32_share: Share of the products that may stay fp32, as the recipe's gate says.
 
     Returns:
         Graphs that hold the gate.
@@ -102,26 +110,25 @@ def recover(
         GateError: If they miss it even with as many products in fp32 as ``max_fp32_share`` allows, or if onnxruntime
             would not run the others as INT8.
     """
-    total = len(quantizable_nodes(quantized.source))
-    most = int(total * job.config.gates.max_fp32_share)
-    ranked = rank_products(job, quantized) if most else ()
-    order = {name: index for index, name in enumerate(quantizable_nodes(quantized.source))}
+    names = quantizable_nodes(maker.quantized.source)
+    most = int(len(names) * max_fp32_share)
+    ranked = rank_products(maker.quantized, calibration) if most else ()
+    order = {name: index for index, name in enumerate(names)}
     last = missed
 
     def holds(count: int) -> bool:
         nonlocal last
         products = tuple(sorted(ranked[:count], key=order.__getitem__))
-        files = write_int8(job, graph_set, quantized, products)
-        last = Int8Graphs(files, judge(job, files, Precision.INT8, references), products)
+        last = maker.judge(maker.write(products), products)
         return not last.answers.misses
 
     count = find_fewest(holds, most=most)
     if count is not None and count != len(last.fp32_products):
         holds(count)  # the search ended with a set that was too small: write the right one again
     worst = ", ".join(module_name(name) for name in ranked[:3])
-    tried = f" even with {most} of {total} products in fp32, {worst} first" if most else ""
-    check_answers(job, last.answers, remark=f"{tried} (max_fp32_share {job.config.gates.max_fp32_share:g})")
-    check_products(last.files, graph_set, quantized, last.fp32_products)
+    tried = f" even with {most} of {len(names)} products in fp32, {worst} first" if most else ""
+    maker.gate.check(last.answers, remark=f"{tried} (max_fp32_share {max_fp32_share:g})")
+    maker.check_products(last.files, last.fp32_products)
     return last
 
 

@@ -4,7 +4,7 @@ The lengths become constants (or a few integer operators on the input's length, 
 nothing loses its cut: no sorting, no GatherElements, no ScatterElements. What is left computes the same as the
 anytime graph with these lengths as its input.
 
-How the traced graph does "drop and restore" (``modeling/selection.py``, ``TokenTracker``), which is edited here:
+How the traced graph does "drop and restore" (``modeling/dropping.py``, ``TokenTracker``), which is edited here:
 layer ``i`` computes ``kept_i``, gathers its states, the mask and the votes by it, and ``positions_i`` =
 ``positions_(i-1)[kept_i]``. Before layer ``i`` drops, the states that entered it are scattered into the restored ones;
 a last scatter puts the final states there. So a model of ``n`` layers has ``n`` ScatterElements in a chain, or none,

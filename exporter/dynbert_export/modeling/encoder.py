@@ -43,7 +43,7 @@ def _warn_once(message: str) -> None:
 
 
 class _LayerTensors(NamedTuple):
-    """The tensors that a layer is run with, see ``BertLayer``."""
+    """The tensors that a layer is run with beside a decoder's cache, see ``BertLayer``."""
 
     hidden_states: Tensor
     attention_mask: Tensor | None
@@ -52,31 +52,17 @@ class _LayerTensors(NamedTuple):
     positions: Tensor | None
     encoder_hidden_states: Tensor | None
     encoder_attention_mask: Tensor | None
-    past_key_value: LayerCache | None
-
-    def flatten(self) -> tuple[Tensor | None, ...]:
-        """Return them without the tuple in the tuple.
-
-        Reentrant checkpoints find no tensors in a nested one, and would cut the graph without a word.
-        """
-        *single, past = self
-        return (*single, *(past or ()))
-
-    @classmethod
-    def unflatten(cls, tensors: Sequence[Any]) -> _LayerTensors:
-        """Return what was flattened."""
-        last = len(cls._fields) - 1
-        return cls._make([*tensors[:last], tuple(tensors[last:]) or None])
 
 
 class _LayerResult(NamedTuple):
-    """What a layer returned; the last three where they were asked for."""
+    """What a layer returned; the last two where they were asked for."""
 
     kept: Tensor | None
+    present: LayerCache | None
+    """Where a cache is to be returned."""
     hidden_states: Tensor
     attention_probs: Tensor | None = None
     cross_attention_probs: Tensor | None = None
-    present: LayerCache | None = None
 
 
 @dataclass
@@ -178,8 +164,8 @@ class BertEncoder(nn.Module):
                     positions=tracker.positions,
                     encoder_hidden_states=encoder_hidden_states,
                     encoder_attention_mask=encoder_attention_mask,
-                    past_key_value=past,
                 ),
+                past,
                 output_attentions=output_attentions,
                 output_length=None if lengths is None else lengths[index],
                 always_keep_cls_token=keep_cls,
@@ -227,6 +213,7 @@ class BertEncoder(nn.Module):
         self,
         index: int,
         tensors: _LayerTensors,
+        past: LayerCache | None,
         *,
         output_attentions: bool | None,
         output_length: int | Tensor | None,
@@ -238,6 +225,7 @@ class BertEncoder(nn.Module):
         Args:
             index: Of the layer.
             tensors: What it is run with.
+            past: A decoder's keys and values of the tokens that went before.
             output_attentions: As for the layer.
             output_length: As for the layer.
             always_keep_cls_token: As for the layer.
@@ -248,30 +236,39 @@ class BertEncoder(nn.Module):
         """
         layer = self.layer[index]
 
-        def run(*flat: Tensor | None) -> tuple[Any, ...]:
-            given = _LayerTensors.unflatten(flat)
+        # Each tensor is an argument of its own: a reentrant checkpoint finds none in a tuple, and would cut the graph
+        # without a word.
+        def run(
+            hidden_states: Tensor,
+            attention_mask: Tensor | None,
+            head_mask: Tensor | None,
+            query_votes: Tensor | None,
+            positions: Tensor | None,
+            encoder_hidden_states: Tensor | None,
+            encoder_attention_mask: Tensor | None,
+            *past: Tensor,
+        ) -> tuple[Any, ...]:
             outputs, kept = layer(
-                given.hidden_states,
-                given.attention_mask,
-                given.head_mask,
-                given.encoder_hidden_states,
-                given.encoder_attention_mask,
-                given.past_key_value,
+                hidden_states,
+                attention_mask,
+                head_mask,
+                encoder_hidden_states,
+                encoder_attention_mask,
+                past or None,
                 output_attentions=output_attentions,
                 output_length=output_length,
                 always_keep_cls_token=always_keep_cls_token,
-                query_votes=given.query_votes,
-                positions=given.positions,
+                query_votes=query_votes,
+                positions=positions,
             )
-            if self.config.is_decoder and not use_cache:
-                outputs = outputs[:-1]
-            return (kept, *outputs)
+            present = None
+            if self.config.is_decoder:
+                *outputs, present = outputs
+            return (kept, present if use_cache else None, *outputs)
 
         is_checkpointed = self.gradient_checkpointing and self.training
-        flat = tensors.flatten()
-        outputs = self._gradient_checkpointing_func(run, *flat) if is_checkpointed else run(*flat)
-        result = _LayerResult(*outputs[:-1] if use_cache else outputs)
-        return result._replace(present=outputs[-1]) if use_cache else result
+        checkpointed = functools.partial(self._gradient_checkpointing_func, run) if is_checkpointed else run
+        return _LayerResult(*checkpointed(*tensors, *(past or ())))
 
     def _resolve_lengths(
         self, length_config: LengthArgument, hidden_states: Tensor, *, always_keep_cls_token: bool

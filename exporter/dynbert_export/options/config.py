@@ -8,17 +8,17 @@ count as one option each. All faults are reported at once.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path  # noqa: TC003  (pydantic reads the annotations at run time)
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
 from dynbert.errors import InputError
 from dynbert.manifest import Embeddings, Precision, Task
-from dynbert_export.errors import RecipeError, collect_faults
+from dynbert_export.errors import RecipeError
 from dynbert_export.options.faults import explain_faults
-from dynbert_export.options.profiles import Profile, make_profiles
+from dynbert_export.options.profiles import NamedLengths, make_profiles
 from dynbert_export.options.vocabularies import (
     AUTO,
     NONE,
@@ -34,10 +34,12 @@ from dynbert_export.tasks import MIN_INPUT_TOKENS, Metric
 if TYPE_CHECKING:
     from dynbert.lengths import LengthConfig
 
-__all__ = ["ExportConfig", "Gates", "make_config"]
+__all__ = ["ExportConfig", "Gates", "Section", "make_config", "validate_options"]
+
+Options = TypeVar("Options", bound="Section")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     """Base of the recipe's sections: frozen, no unknown keys, no silent conversion of types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
@@ -53,7 +55,7 @@ def _check_alpha(given: object) -> object:
     return given
 
 
-class Gates(_Section):
+class Gates(Section):
     """What a graph must hold, or the export fails."""
 
     fp32_max_abs_difference: Annotated[float, Field(gt=0)] = 1e-4
@@ -65,8 +67,9 @@ class Gates(_Section):
     ``agreement.py``; for a regression the mean closeness of the numbers."""
     int8_min_rank_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.9
     """Text classification by one logit that ranks: Spearman's correlation of the scores. Hand-measured on the built-in
-    texts, INT8 against fp32: 0.97 to 0.99 with nothing dropped and 0.94 to 0.99 with half of the tokens, for heads with
-    random weights on all-MiniLM-L6-v2 and on tiny BERTs, whose scores are nearer to each other than trained ones."""
+    texts, INT8 against fp32 (``agreement`` in an export's manifest): 0.97 to 0.99 with nothing dropped and 0.94 to 0.99
+    with half of the tokens, for heads with random weights on all-MiniLM-L6-v2 and on tiny BERTs, whose scores are
+    nearer to each other than trained ones."""
     int8_min_span_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Question answering: mean agreement of answer spans, 1 where all are equal."""
     int8_min_token_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -102,7 +105,7 @@ class Gates(_Section):
         }[metric]
 
 
-class ExportConfig(_Section):
+class ExportConfig(Section):
     """All options of an export. The fields are the keys of a recipe."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -112,7 +115,7 @@ class ExportConfig(_Section):
     revision: str | None = None
     """Branch, tag or commit of a hub id; None for its default branch."""
     task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO
-    profiles: Annotated[tuple[InstanceOf[Profile], ...], BeforeValidator(make_profiles)] = ()
+    profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
     """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config."""
     always_keep_cls_token: bool = True
     """Whether CLS is kept whatever its significance."""
@@ -196,27 +199,6 @@ class ExportConfig(_Section):
                 f"It says what graphs of {Task.FEATURE_EXTRACTION.value} give."
             )
 
-    def check_profiles(self, *, num_layers: int, max_length: int) -> None:
-        """Hold the profiles to the model that they are for.
-
-        Args:
-            num_layers: Hidden layers of the model.
-            max_length: Longest input in tokens.
-
-        Raises:
-            InputError: If length configs have a wrong count of entries or exceed the maximum length; all at once.
-        """
-        faults: list[str] = []
-        for profile in self.profiles:
-            for check, limit in (
-                (profile.lengths.check_layers, num_layers),
-                (profile.lengths.check_max_length, max_length),
-            ):
-                with collect_faults(faults, prefix=f"Profile {profile.name}: "):
-                    check(limit)
-        if faults:
-            raise InputError("\n".join(faults))
-
 
 def make_config(recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> ExportConfig:
     """Return the checked options.
@@ -231,10 +213,36 @@ def make_config(recipe: Mapping[str, Any] | None = None, overrides: Mapping[str,
     Raises:
         RecipeError: With all faults of both: unknown keys, wrong types, values out of range, contradictions.
     """
+    inside = [f"gates.{name}" for name in Gates.model_fields]
+    return validate_options(ExportConfig, recipe, overrides, purpose="an export", inside=inside)
+
+
+def validate_options(
+    kind: type[Options],
+    recipe: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any] | None,
+    *,
+    purpose: str,
+    inside: Sequence[str] = (),
+) -> Options:
+    """Return checked options of any kind.
+
+    Args:
+        kind: Their class.
+        recipe: What ``load_recipe`` read; None without a recipe.
+        overrides: What the caller gives; wins over the recipe.
+        purpose: What they are options of, for messages.
+        inside: Names of what is inside an option, such as ``gates.int8_min_cosine``.
+
+    Returns:
+        The options.
+
+    Raises:
+        RecipeError: With all faults of both.
+    """
     try:
-        return ExportConfig.model_validate({**(recipe or {}), **(overrides or {})})
+        return kind.model_validate({**(recipe or {}), **(overrides or {})})
     except ValidationError as err:
-        inside = [f"gates.{name}" for name in Gates.model_fields]
-        faults = list(explain_faults(err, options=list(ExportConfig.model_fields), sections=inside))
+        faults = list(explain_faults(err, options=list(kind.model_fields), sections=inside, purpose=purpose))
     message = faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} faults in the options:", *faults])
     raise RecipeError(message)

@@ -32,13 +32,16 @@ _RULES = {
 """pydantic's error types in the words of "X must be RULE"."""
 
 
-def explain_faults(error: ValidationError, *, options: Sequence[str], sections: Sequence[str]) -> Iterator[str]:
+def explain_faults(
+    error: ValidationError, *, options: Sequence[str], sections: Sequence[str], purpose: str
+) -> Iterator[str]:
     """Yield each fault as a sentence; unknown keys share one.
 
     Args:
         error: What pydantic found.
         options: Names of the options there are.
         sections: Names of what is inside an option, such as ``gates.int8_min_cosine``.
+        purpose: What they are options of.
 
     Yields:
         The sentences.
@@ -46,7 +49,7 @@ def explain_faults(error: ValidationError, *, options: Sequence[str], sections: 
     details = error.errors(include_url=False)
     unknown = [_name(detail) for detail in details if detail["type"] == "extra_forbidden"]
     if unknown:
-        yield _explain_unknown(unknown, options, sections)
+        yield _explain_unknown(unknown, options, sections, purpose)
     for detail in details:
         if detail["type"] == "missing":
             yield f"{_name(detail)} must be given. Pass it as an option or in the recipe."
@@ -63,13 +66,13 @@ def _name(detail: ErrorDetails) -> str:
     return ".".join(str(part) for part in detail["loc"])
 
 
-def _explain_unknown(keys: Sequence[str], options: Sequence[str], sections: Sequence[str]) -> str:
+def _explain_unknown(keys: Sequence[str], options: Sequence[str], sections: Sequence[str], purpose: str) -> str:
     """Return the sentence about unknown keys, with the known key that each may mean."""
     hints = []
     for key in keys:
         close = get_close_matches(key.replace("-", "_"), [*options, *sections], n=1)
         hints.append(f"{key} (did you mean {close[0]}?)" if close else key)
-    return f"Keys must be options of an export, got {', '.join(hints)}. Known are: {', '.join(options)}."
+    return f"Keys must be options of {purpose}, got {', '.join(hints)}. Known are: {', '.join(options)}."
 
 
 def _explain_value(detail: ErrorDetails) -> str:

@@ -18,8 +18,9 @@ __all__ = [
     "CONFIGURED_NAME",
     "DEFAULT_NAME",
     "MAX_NAME_LENGTH",
-    "Profile",
+    "NamedLengths",
     "add_configured",
+    "check_lengths",
     "make_profiles",
     "parse_profile",
 ]
@@ -37,7 +38,7 @@ _RESERVED = (FULL, ANYTIME)
 
 
 @dataclass(frozen=True)
-class Profile:
+class NamedLengths:
     """One length config under a name.
 
     Raises:
@@ -62,7 +63,7 @@ class Profile:
             )
 
 
-def parse_profile(text: str) -> Profile:
+def parse_profile(text: str) -> NamedLengths:
     """Read the command line's ``[NAME=]LIST``, such as ``fast=315,251,242`` or ``0.9,0.8,0.7``.
 
     Args:
@@ -78,12 +79,12 @@ def parse_profile(text: str) -> Profile:
     return _make_profile(name.strip() if equals else DEFAULT_NAME, lengths)
 
 
-def make_profiles(given: object) -> tuple[Profile, ...]:
+def make_profiles(given: object) -> tuple[NamedLengths, ...]:
     """Return profiles in their order, from any form that a caller may give.
 
     Args:
         given: A mapping from name to length config (a ``LengthConfig``, its text form or a sequence of numbers), or
-            a sequence of ``Profile`` and ``[NAME=]LIST`` texts.
+            a sequence of ``NamedLengths`` and ``[NAME=]LIST`` texts.
 
     Returns:
         The profiles.
@@ -91,14 +92,14 @@ def make_profiles(given: object) -> tuple[Profile, ...]:
     Raises:
         InputError: If ``given`` has another form, or with the faults of all profiles at once.
     """
-    profiles: list[Profile] = []
+    profiles: list[NamedLengths] = []
     faults: list[str] = []
     for item in _items(given):
         with collect_faults(faults):
             if isinstance(item, tuple):
                 profiles.append(_make_profile(*item))
             else:
-                profiles.append(item if isinstance(item, Profile) else parse_profile(item))
+                profiles.append(item if isinstance(item, NamedLengths) else parse_profile(item))
     faults += _find_shared_names(profiles)
     if faults:
         raise InputError("\n".join(faults))
@@ -106,8 +107,8 @@ def make_profiles(given: object) -> tuple[Profile, ...]:
 
 
 def add_configured(
-    profiles: tuple[Profile, ...], lengths: LengthConfig | None
-) -> tuple[tuple[Profile, ...], str | None]:
+    profiles: tuple[NamedLengths, ...], lengths: LengthConfig | None
+) -> tuple[tuple[NamedLengths, ...], str | None]:
     """Add the lengths of a checkpoint's own config to the profiles that the caller asked for, which win.
 
     Args:
@@ -127,14 +128,15 @@ def add_configured(
     for profile in profiles:
         if profile.name.lower() == CONFIGURED_NAME:
             return profiles, f"{found}: it is left out, because the profile {profile.name} was asked for with others."
-    return (*profiles, Profile(CONFIGURED_NAME, lengths)), f"{found}: it is exported as the profile {CONFIGURED_NAME}."
+    added = NamedLengths(CONFIGURED_NAME, lengths)
+    return (*profiles, added), f"{found}: it is exported as the profile {CONFIGURED_NAME}."
 
 
-def _items(given: object) -> Iterable[Profile | str | tuple[object, object]]:
+def _items(given: object) -> Iterable[NamedLengths | str | tuple[object, object]]:
     """Return what ``given`` holds: (name, lengths) pairs of a mapping, or the items of a sequence."""
     if isinstance(given, Mapping):
         return list(given.items())
-    if not isinstance(given, (list, tuple)) or not all(isinstance(item, (Profile, str)) for item in given):
+    if not isinstance(given, (list, tuple)) or not all(isinstance(item, (NamedLengths, str)) for item in given):
         raise InputError(
             f"Profiles must be a mapping from name to length config, got {type(given).__name__}. "
             "Write for example profiles: {fast: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]}."
@@ -142,7 +144,7 @@ def _items(given: object) -> Iterable[Profile | str | tuple[object, object]]:
     return given
 
 
-def _make_profile(name: object, lengths: object) -> Profile:
+def _make_profile(name: object, lengths: object) -> NamedLengths:
     """Return a profile; whatever is wrong with the lengths is said with the profile's name."""
     if not isinstance(name, str):  # YAML reads on, yes and 1 as a truth value and a number
         raise InputError(f"Profile names must be text, got {name!r}. Put the name in quotes.")
@@ -150,10 +152,10 @@ def _make_profile(name: object, lengths: object) -> Profile:
         config = LengthConfig.of(lengths)  # type: ignore[arg-type]  # anything but the accepted forms is refused there
     except LengthConfigError as err:
         raise LengthConfigError(f"Profile {name}: {err}") from err
-    return Profile(name, config)
+    return NamedLengths(name, config)
 
 
-def _find_shared_names(profiles: Iterable[Profile]) -> list[str]:
+def _find_shared_names(profiles: Iterable[NamedLengths]) -> list[str]:
     """Return a fault for each name that an earlier profile has, in any case."""
     seen: dict[str, str] = {}
     faults = []
@@ -166,3 +168,26 @@ def _find_shared_names(profiles: Iterable[Profile]) -> list[str]:
             )
         seen.setdefault(key, profile.name)
     return faults
+
+
+def check_lengths(profiles: Iterable[NamedLengths], *, num_layers: int, max_length: int) -> None:
+    """Hold length configs to the model that they are for.
+
+    Args:
+        profiles: The length configs, by name.
+        num_layers: Hidden layers of the model.
+        max_length: Longest input in tokens.
+
+    Raises:
+        InputError: If length configs have a wrong count of entries or exceed the maximum length; all at once.
+    """
+    faults: list[str] = []
+    for profile in profiles:
+        for check, limit in (
+            (profile.lengths.check_layers, num_layers),
+            (profile.lengths.check_max_length, max_length),
+        ):
+            with collect_faults(faults, prefix=f"Profile {profile.name}: "):
+                check(limit)
+    if faults:
+        raise InputError("\n".join(faults))

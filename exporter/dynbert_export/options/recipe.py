@@ -24,6 +24,8 @@ __all__ = ["load_recipe"]
 
 _MAX_RECIPE_BYTES = 1 << 20
 _PATH_KEYS = ("output", "calibration")
+_NAME_KEYS = ("model", "data", "eval_data", "teacher")
+"""Keys that may also name something on a hub: a path only where it is written as one, or is there."""
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
@@ -63,9 +65,10 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in _PATH_KEYS:
         if isinstance(values.get(key), str):
             anchored[key] = folder / values[key]
-    model = values.get("model")
-    if isinstance(model, str) and model and (model.startswith(".") or (folder / model).is_dir()):
-        anchored["model"] = str(folder / model)
+    for key in _NAME_KEYS:
+        name = values.get(key)
+        if isinstance(name, str) and name and (name.startswith(".") or (folder / name).exists()):
+            anchored[key] = str(folder / name)
     return anchored
 
 

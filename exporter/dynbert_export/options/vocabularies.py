@@ -11,10 +11,12 @@ __all__ = [
     "AUTO",
     "NONE",
     "CalibrationMethod",
+    "MixedPrecision",
     "PrecisionOption",
     "QuantizeOption",
     "TargetOption",
     "TaskOption",
+    "TrainingTaskOption",
     "make_targets",
 ]
 
@@ -36,6 +38,27 @@ class TaskOption(StrEnum):
     MULTIPLE_CHOICE = Task.MULTIPLE_CHOICE.value
     PRETRAINING = Task.PRETRAINING.value
     FEATURE_EXTRACTION = Task.FEATURE_EXTRACTION.value
+
+
+class TrainingTaskOption(StrEnum):
+    """What a model is trained for: the tasks whose labels data has, and embeddings; ``auto`` asks the checkpoint."""
+
+    AUTO = "auto"
+    QUESTION_ANSWERING = Task.QUESTION_ANSWERING.value
+    TEXT_CLASSIFICATION = Task.TEXT_CLASSIFICATION.value
+    TOKEN_CLASSIFICATION = Task.TOKEN_CLASSIFICATION.value
+    MULTIPLE_CHOICE = Task.MULTIPLE_CHOICE.value
+    FEATURE_EXTRACTION = Task.FEATURE_EXTRACTION.value
+
+
+class MixedPrecision(StrEnum):
+    """Number format of a training's products."""
+
+    AUTO = "auto"
+    """bfloat16 on a GPU that has it, float32 elsewhere."""
+    NO = "no"
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 class QuantizeOption(StrEnum):

@@ -101,19 +101,30 @@ def test_embeddings_are_held_to_their_own_spread(pooled, config, tmp_path):
         _check(_write(model, tmp_path), lengths=config)
 
 
-@pytest.mark.parametrize("config", [None, _COUNTS, _FRACTIONS])
-def test_dynamic_graph_fails(quantized, traced_embedder, config, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "must answer the same to a text alone and in a batch of 8, got last_hidden_state"),
+        (_COUNTS, "must answer the same to a text alone and in a batch of 8, got last_hidden_state"),
+        (_FRACTIONS, "must keep the same tokens of a text alone and in a batch of 8, got others"),
+    ],
+)
+def test_dynamic_graph_fails(quantized, traced_embedder, config, message, tmp_path):
     """What it is exempt for: its scales are those of the batch."""
     path = _write(_published(lower(quantized.dynamic), traced_embedder, config), tmp_path)
-    with pytest.raises(GateError, match=r"fast\.int8\.onnx must (answer the same|keep the same tokens)"):
+    with pytest.raises(GateError, match=rf"fast\.int8\.onnx {message}"):
         _check(path, lengths=config)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.int8.onnx", "weights.bin"]
 
 
-def _add_to_scores(model, ramp):
-    """Add numbers to the first layer's significances where the input is 64 tokens wide, as padding makes it."""
+def _add_to_scores(model, ramp, *, wider_than=40):
+    """Add numbers to the first layer's significances where the input has many tokens, as padding makes it."""
     top = next(node for node in model.graph if node.op_type == "TopK")
-    constants = {"width/axis": np.array([1]), "width/least": np.array([40]), "width/ramp": ramp.astype(np.float32)}
+    constants = {
+        "width/axis": np.array([1]),
+        "width/least": np.array([wider_than]),
+        "width/ramp": ramp.astype(np.float32),
+    }
     axis, least, values = (add_initializer(model.graph, name, array) for name, array in constants.items())
     shape = ir.node("Shape", [top.inputs[0]])
     width = ir.node("Gather", [shape.outputs[0], axis])
@@ -139,7 +150,7 @@ def test_graph_fails_when_padding_decides_what_is_kept(quantized, traced_embedde
 
 def test_near_ties_are_counted_and_left_out(quantized, traced_embedder, tmp_path, monkeypatch):
     """As if every gap were a near tie: the rows with other tokens are no fault, and are not compared."""
-    monkeypatch.setattr(invariance, "NEAR_TIE_GAP", 1e3)
+    monkeypatch.setattr(invariance, "INT8_TIE_GAP", 1e3)
     model = _published(lower(quantized.qdq), traced_embedder, _COUNTS)
     _add_to_scores(model, np.linspace(50, 0, 64))
     found = _check(_write(model, tmp_path))
@@ -149,13 +160,13 @@ def test_near_ties_are_counted_and_left_out(quantized, traced_embedder, tmp_path
 
 
 def test_graph_fails_when_there_are_near_ties_only(quantized, traced_embedder, tmp_path, monkeypatch):
-    def count_as_near_tie(tally, *_, **__):
-        tally.near_ties += 1
-
-    monkeypatch.setattr(invariance._Tally, "compare", count_as_near_tie)
-    path = _write(_published(lower(quantized.qdq), traced_embedder, _COUNTS), tmp_path)
+    """As if every gap were one; in company every text keeps its first five tokens, whatever it keeps alone."""
+    monkeypatch.setattr(invariance, "INT8_TIE_GAP", 1e3)
+    counts = LengthConfig((5, 5, 5))
+    model = _published(lower(quantized.qdq), traced_embedder, counts)
+    _add_to_scores(model, np.linspace(50, 0, 64), wider_than=60)
     with pytest.raises(GateError, match="compared on at least one text, got 16 near ties only"):
-        _check(path)
+        _check(_write(model, tmp_path), lengths=counts)
 
 
 def _shift_outputs(model, amount, *, by=None):

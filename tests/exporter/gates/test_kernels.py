@@ -105,7 +105,7 @@ _LOWERED = """(float[rows,8] x) => (float[rows,8] y) {
     [
         (np.uint8, np.int8, tuple(Target), ""),
         (np.int8, np.int8, (Target.ARM64,), "s8 activations, for which x86 has no fast kernel"),
-        (np.uint8, np.uint8, (Target.AVX2, Target.ARM64), r"multiplies UINT8 weights on (vnni|amx)"),
+        (np.uint8, np.uint8, (Target.AVX2, Target.ARM64), "multiplies UINT8 weights on {target}"),
     ],
 )
 @pytest.mark.parametrize("target", list(Target))
@@ -115,7 +115,7 @@ def test_kernels_must_be_of_types_that_are_fast_on_the_target(activation, weight
     if target in exact_on:
         assert check_int8_kernels(path, expected=1, target=target) == 1
         return
-    with pytest.raises(GateError, match=fault):
+    with pytest.raises(GateError, match=fault.format(target=target.value)):
         check_int8_kernels(path, expected=1, target=target)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from dynbert.manifest import Target, Task
 from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.editing import producer_of
-from dynbert_export.int8.choose import quantize
+from dynbert_export.int8.calibration import Calibration, full_length_feeds
+from dynbert_export.int8.choose import list_ways, quantize_static
 from dynbert_export.int8.lower import INT8_OPERATOR
 from dynbert_export.int8.neural_compressor import NeuralCompressor
-from dynbert_export.options.config import make_config
+from dynbert_export.options.vocabularies import CalibrationMethod
+from dynbert_export.progress import SilentProgress
 from dynbert_export.variants import list_int8_sets
 from tests.helpers.graphs import assert_informative, count_operators, make_feed, parse_graph, run_graph_in_memory
 
@@ -40,7 +40,7 @@ def _toy(*, outlier):
     return model
 
 
-def _job(*, inputs=6, **options):
+def _calibration(inputs=6):
     """Texts; token 0 comes in the first two, once each."""
     feeds = []
     for seed in range(inputs):
@@ -48,27 +48,30 @@ def _job(*, inputs=6, **options):
         if seed < 2:
             feed["input_ids"][0, 5] = 0
         feeds.append({"input_ids": feed["input_ids"]})
-    return SimpleNamespace(
-        config=make_config({"model": "m", "output": "o", "threads": 1, **options}),
-        measure=AnswerMeasure(Task.TEXT_CLASSIFICATION),
-        spec=SimpleNamespace(num_layers=1),
-        data=SimpleNamespace(calibration=feeds),
-        int8_sets=_SETS,
-    )
+    full = full_length_feeds(feeds, num_layers=1, always_keep_cls_token=True)
+    return Calibration(full, AnswerMeasure(Task.TEXT_CLASSIFICATION), threads=1)
 
 
-def _quantize(job, model, engine=None):
-    notes = []
-    found = quantize(job, model, engine or NeuralCompressor(), SimpleNamespace(note=notes.append))
+class _Notes(SilentProgress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def _quantize(model, *, method="auto", alpha="none", inputs=6, engine=None):
+    ways, progress = list_ways(CalibrationMethod(method), alpha), _Notes()
+    found = quantize_static(model, _SETS, ways, _calibration(inputs), engine or NeuralCompressor(), progress)
     (quantized,) = found.values()
-    return quantized, notes
+    return quantized, progress.notes
 
 
-def _error(job, quantized, model):
-    feeds = [{**feed, "length_config": np.array([_TOKENS])} for feed in job.data.calibration]
-    runs = [run_graph_in_memory(graph, *feeds) for graph in (model, quantized.graph)]
+def _error(quantized, model):
+    calibration = _calibration()
+    runs = [run_graph_in_memory(graph, *calibration.feeds) for graph in (model, quantized.graph)]
     assert_informative(runs[0][0]["logits"])
-    return job.measure.error(runs[0], runs[1], feeds)
+    return calibration.measure.error(runs[0], runs[1], calibration.feeds)
 
 
 def _range_of(quantized):
@@ -79,29 +82,27 @@ def _range_of(quantized):
 
 def test_auto_clips_an_outlier_that_does_not_matter():
     model = _toy(outlier=1000.0)
-    options = {"smooth_quant_alpha": "none"}
-    auto, [note] = _quantize(_job(**options), model)
-    plain, nothing = _quantize(_job(calibration_method="minmax", **options), model)
+    auto, [note] = _quantize(model)
+    plain, nothing = _quantize(model, method="minmax")
     assert nothing == [], "no choice, no note"
     assert _range_of(plain) > 1000
     assert _range_of(auto) < 20
-    job = _job()
-    assert _error(job, auto, model) < _error(job, plain, model) / 100
+    assert _error(auto, model) < _error(plain, model) / 100
     assert "minmax ranges, no smoothing: 0." in note
     assert not note.startswith("INT8 activations have minmax")
 
 
 def test_auto_keeps_every_value_where_clipping_does_not_help():
     model = _toy(outlier=1.0)
-    auto, [note] = _quantize(_job(smooth_quant_alpha="none"), model)
-    plain, _ = _quantize(_job(calibration_method="minmax", smooth_quant_alpha="none"), model)
+    auto, [note] = _quantize(model)
+    plain, _ = _quantize(model, method="minmax")
     assert note.startswith("INT8 activations have minmax ranges, no smoothing, chosen by the error of answers")
     assert _range_of(auto) == _range_of(plain)
 
 
 @pytest.mark.parametrize(("method", "tried"), [("auto", 4), ("percentile", 2), ("minmax", 0), ("entropy", 0)])
 def test_method_decides_what_is_tried(method, tried):
-    quantized, notes = _quantize(_job(calibration_method=method, smooth_quant_alpha="none"), _toy(outlier=100.0))
+    quantized, notes = _quantize(_toy(outlier=100.0), method=method)
     assert (notes[0].count("ranges, no smoothing: ") if notes else 0) == tried
     assert (_range_of(quantized) > 100) == (method == "minmax")
     assert count_operators(quantized.graph)[INT8_OPERATOR] == 1
@@ -117,18 +118,17 @@ def test_auto_smooths_where_it_helps():
     model = parse_graph(_TOY, **text)
     for node in model.graph:  # Neural Compressor knows nodes by their names
         node.name = f"/model/encoder/layer.0/dense/{node.op_type}"
-    job = _job(calibration_method="minmax", smooth_quant_alpha="auto")
-    quantized, [note] = _quantize(job, model)
+    quantized, [note] = _quantize(model, method="minmax", alpha="auto")
     assert "Mul" in count_operators(quantized.graph)
     assert note.startswith("INT8 activations have minmax ranges, smoothing ")
     assert all(f"smoothing {alpha}: " in note for alpha in (0.5, 0.7, 0.8))
     assert "no smoothing: " in note
-    plain, _ = _quantize(_job(calibration_method="minmax", smooth_quant_alpha="none"), model)
-    assert _error(job, quantized, model) < _error(job, plain, model) / 3
+    plain, _ = _quantize(model, method="minmax")
+    assert _error(quantized, model) < _error(plain, model) / 3
 
 
 def test_one_calibration_input_is_enough():
-    quantized, [note] = _quantize(_job(inputs=1), _toy(outlier=1.0))
+    quantized, [note] = _quantize(_toy(outlier=1.0), inputs=1)
     assert count_operators(quantized.graph)[INT8_OPERATOR] == 1
     assert "nan" not in note
 
@@ -141,6 +141,6 @@ def test_neural_compressor_calibrates_on_one_input_only():
             seen.append(len(feeds))
             return super().quantize_static(model, feeds, reduce_range=reduce_range)
 
-    first, _ = _quantize(_job(), _toy(outlier=1.0), Engine())
+    first, _ = _quantize(_toy(outlier=1.0), engine=Engine())
     assert seen == [1]
     assert first.source is not first.graph

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert_export.evaluation.agreement import AnswerMeasure
 from dynbert_export.graph.int8_operator import INT8_OPERATOR, int8_products
+from dynbert_export.int8.calibration import Calibration, full_length_feeds
 from dynbert_export.int8.choose import Quantized
 from dynbert_export.int8.lower import lower
 from dynbert_export.int8.neural_compressor import quantizable_nodes
@@ -40,12 +39,11 @@ def either(request):
     return request.getfixturevalue(request.param)
 
 
-def _job(traced):
-    return SimpleNamespace(
-        measure=AnswerMeasure(Task.FEATURE_EXTRACTION, pooling=Pooling(mode=PoolingMode.MEAN, normalize=True)),
-        config=SimpleNamespace(threads=1),
-        spec=traced.spec,
-        data=SimpleNamespace(calibration=[make_feed(1, 32, seed=seed) for seed in range(3)]),
+def _calibration(traced):
+    measure = AnswerMeasure(Task.FEATURE_EXTRACTION, pooling=Pooling(mode=PoolingMode.MEAN, normalize=True))
+    inputs = [make_feed(1, 32, seed=seed) for seed in range(3)]
+    return Calibration(
+        full_length_feeds(inputs, traced.spec.num_layers, always_keep_cls_token=True), measure, threads=1
     )
 
 
@@ -97,7 +95,7 @@ def test_only_the_products_asked_for_are_put_back(either):
 @pytest.mark.parametrize("index", [0, 4, 9, 17])
 def test_the_product_to_blame_comes_first(either, traced_embedder, index):
     bad = quantizable_nodes(either.source)[index]
-    ranked = rank_products(_job(traced_embedder), _spoil(either, bad))
+    ranked = rank_products(_spoil(either, bad), _calibration(traced_embedder))
     assert ranked[0] == bad
     assert sorted(ranked) == sorted(quantizable_nodes(either.source))
 
@@ -105,7 +103,7 @@ def test_the_product_to_blame_comes_first(either, traced_embedder, index):
 def test_several_products_to_blame_come_first(static, traced_embedder):
     names = quantizable_nodes(static.source)
     bad = {names[3], names[8], names[14]}
-    ranked = rank_products(_job(traced_embedder), _spoil(static, *bad))
+    ranked = rank_products(_spoil(static, *bad), _calibration(traced_embedder))
     assert set(ranked[:3]) == bad
 
 

@@ -6,6 +6,17 @@ import torch
 import transformers
 from transformers import BertConfig
 
+from dynbert_export.modeling import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertLMHeadModel,
+)
+
 SIZES = {
     "vocab_size": 120,
     "hidden_size": 32,
@@ -16,6 +27,19 @@ SIZES = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+TOKEN_LABELS = torch.tensor([[5, -100, 1, 0] * 4, [1, 0, -100, 1] * 2 + [-100] * 8])
+LABELS = {
+    BertForPreTraining: {"labels": TOKEN_LABELS, "next_sentence_label": torch.tensor([0, 1])},
+    BertLMHeadModel: {"labels": TOKEN_LABELS},
+    BertForMaskedLM: {"labels": TOKEN_LABELS},
+    BertForNextSentencePrediction: {"labels": torch.tensor([1, 0])},
+    BertForSequenceClassification: {"labels": torch.tensor([1, 0])},
+    BertForMultipleChoice: {"labels": torch.tensor([1, 0])},
+    BertForTokenClassification: {"labels": TOKEN_LABELS.clamp(max=1)},
+    BertForQuestionAnswering: {"start_positions": torch.tensor([3, 1]), "end_positions": torch.tensor([5, 60])},
+}
+HEAD_CLASSES = list(LABELS)
+"""The heads that have a loss."""
 
 
 def make_config(**changes):
@@ -59,6 +83,11 @@ def make_head_inputs(model_class, lengths, tokens=None):
     if "MultipleChoice" not in model_class.__name__:
         return inputs
     return {name: torch.stack([value, value.flip(0)], dim=1) for name, value in inputs.items()}
+
+
+def make_arguments(head, **changes):
+    """Return inputs and labels for a head."""
+    return {**make_head_inputs(head, [16, 9]), **LABELS[head], **changes}
 
 
 def run_oracle(twin, inputs, lengths, *, always_keep_cls_token=True, count_padded_queries=False):

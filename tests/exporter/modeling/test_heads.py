@@ -12,34 +12,24 @@ from dynbert_export.modeling import (
     BertForMultipleChoice,
     BertForNextSentencePrediction,
     BertForPreTraining,
-    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertLMHeadModel,
 )
-from tests.exporter.modeling.builders import make_head_inputs, make_inputs, make_model, make_transformers_twin
+from tests.exporter.modeling.builders import (
+    HEAD_CLASSES,
+    make_arguments,
+    make_head_inputs,
+    make_inputs,
+    make_model,
+    make_transformers_twin,
+)
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 LENGTHS = (12, 7, 3)
-TOKEN_LABELS = torch.tensor([[5, -100, 1, 0] * 4, [1, 0, -100, 1] * 2 + [-100] * 8])
-LABELS = {
-    BertForPreTraining: {"labels": TOKEN_LABELS, "next_sentence_label": torch.tensor([0, 1])},
-    BertLMHeadModel: {"labels": TOKEN_LABELS},
-    BertForMaskedLM: {"labels": TOKEN_LABELS},
-    BertForNextSentencePrediction: {"labels": torch.tensor([1, 0])},
-    BertForSequenceClassification: {"labels": torch.tensor([1, 0])},
-    BertForMultipleChoice: {"labels": torch.tensor([1, 0])},
-    BertForTokenClassification: {"labels": TOKEN_LABELS.clamp(max=1)},
-    BertForQuestionAnswering: {"start_positions": torch.tensor([3, 1]), "end_positions": torch.tensor([5, 60])},
-}
-HEADS = list(LABELS)
 
 
-def make_arguments(head, **changes):
-    return {**make_head_inputs(head, [16, 9]), **LABELS[head], **changes}
-
-
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 @torch.no_grad()
 def test_head_equals_transformers(head):
     model = make_model(head)
@@ -52,7 +42,7 @@ def test_head_equals_transformers(head):
     torch.testing.assert_close(model(**arguments, return_dict=False), twin(**arguments, return_dict=False), **TOLERANCE)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 @torch.no_grad()
 def test_head_drops_as_the_model_inside(head):
     model = make_model(head)
@@ -75,7 +65,7 @@ def test_head_drops_as_the_model_inside(head):
     assert [p.shape[1] for p in model(**arguments, layer_config=[0, 2]).kept_positions] == [12, 3]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 @torch.no_grad()
 def test_head_may_drop_cls_where_asked(head):
     model = make_model(head)
@@ -101,10 +91,10 @@ def test_pretraining_loss_is_the_sum_of_both_and_needs_both():
     model = make_model(BertForPreTraining)
     arguments = make_arguments(BertForPreTraining)
     output = model(**arguments)
-    expected = torch.nn.functional.cross_entropy(output.prediction_logits.flatten(0, 1), TOKEN_LABELS.flatten())
+    expected = torch.nn.functional.cross_entropy(output.prediction_logits.flatten(0, 1), arguments["labels"].flatten())
     expected += torch.nn.functional.cross_entropy(output.seq_relationship_logits, torch.tensor([0, 1]))
     torch.testing.assert_close(output.loss, expected)
-    for name in LABELS[BertForPreTraining]:
+    for name in ("labels", "next_sentence_label"):
         assert model(**{**arguments, name: None}).loss is None
 
 

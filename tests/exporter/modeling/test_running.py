@@ -14,15 +14,19 @@ from dynbert_export.modeling import (
     BertForSequenceClassification,
     BertLMHeadModel,
 )
-from tests.exporter.modeling.builders import make_inputs, make_model
-from tests.exporter.modeling.test_heads import HEADS, make_arguments
+from tests.exporter.modeling.builders import (
+    HEAD_CLASSES,
+    make_arguments,
+    make_inputs,
+    make_model,
+)
 
 LENGTHS = [None, (12, 7, 3)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("length_config", LENGTHS, ids=str)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 def test_autocast_trains_every_head(head, length_config, dtype):
     model = make_model(head).train()
     arguments = make_arguments(head, length_config=length_config)
@@ -85,7 +89,7 @@ def test_compiled_model_with_lengths_equals_eager():
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],  # noqa: S301
                          ids=["deepcopy", "pickle"])  # fmt: skip
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 @torch.no_grad()
 def test_copies_equal_the_original_and_share_nothing_with_it(head, duplicate):
     model = make_model(head)

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from dynbert_export.modeling import BertForQuestionAnswering, BertForSequenceClassification, BertModel
-from tests.exporter.modeling.builders import make_inputs, make_model
-from tests.exporter.modeling.test_heads import HEADS, make_arguments
+from tests.exporter.modeling.builders import (
+    HEAD_CLASSES,
+    make_arguments,
+    make_inputs,
+    make_model,
+)
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
 LENGTHS = [None, (12, 7, 3), (16, 16, 3)]
@@ -43,7 +47,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(options, length_config,
 
 @pytest.mark.parametrize("options", [None, {"use_reentrant": False}], ids=["reentrant", "not_reentrant"])
 @pytest.mark.parametrize("length_config", LENGTHS[:2], ids=str)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 def test_gradient_checkpointing_of_every_head_gives_the_same_gradients(head, length_config, options):
     model = make_model(head).train()
     arguments = make_arguments(head, length_config=length_config)
@@ -59,7 +63,7 @@ def test_gradient_checkpointing_of_every_head_gives_the_same_gradients(head, len
     assert sum(gradient is not None and bool(gradient.any()) for gradient in expected) > 0.9 * len(expected)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 def test_every_head_learns_with_lengths_and_dropout(head):
     torch.manual_seed(0)
     model = make_model(head, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).train()

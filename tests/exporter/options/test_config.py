@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pydantic
 import pytest
 
@@ -174,14 +172,3 @@ def test_embeddings_are_pooled_where_nothing_is_said_and_then_any_task_will_do()
     assert config.embeddings is Embeddings.POOLED
     for task in Task:
         config.check_task(task)
-
-
-def test_check_profiles_holds_all_profiles_to_the_model():
-    config = make_config({**_NEEDED, "profiles": {"short": "3", "long": "99,2,1", "good": "3,2,1", "half": "0.5,0.4"}})
-    with pytest.raises(InputError) as caught:
-        config.check_profiles(num_layers=3, max_length=64)
-    faults = str(caught.value).splitlines()
-    assert [re.match(r"Profile (\w+)", fault).group(1) for fault in faults] == ["short", "long", "half"]
-    assert "must have 3 entries, one a layer, got 1" in faults[0]
-    assert "must be at most the maximum length of 64 tokens, got 99" in faults[1]
-    make_config({**_NEEDED, "profiles": {"good": "3,2,1"}}).check_profiles(num_layers=3, max_length=64)

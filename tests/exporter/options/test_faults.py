@@ -27,7 +27,8 @@ class _Options(BaseModel):
 def _explain(values):
     with pytest.raises(ValidationError) as caught:
         _Options.model_validate(values)
-    return list(explain_faults(caught.value, options=("name", "seed", "inner"), sections=("inner.share",)))
+    known = ("name", "seed", "inner")
+    return list(explain_faults(caught.value, options=known, sections=("inner.share",), purpose="an export"))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dynbert.errors import InputError, LengthConfigError
 from dynbert.lengths import LengthConfig
-from dynbert_export.options.profiles import Profile, add_configured, make_profiles, parse_profile
+from dynbert_export.options.profiles import NamedLengths, add_configured, check_lengths, make_profiles, parse_profile
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,7 @@ from dynbert_export.options.profiles import Profile, add_configured, make_profil
     ],
 )
 def test_parse_profile_reads_name_and_list(text, name, lengths):
-    assert parse_profile(text) == Profile(name, LengthConfig(lengths))
+    assert parse_profile(text) == NamedLengths(name, LengthConfig(lengths))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_length_config_faults_keep_their_kind():
         parse_profile("fast=2,3")
 
 
-_FAST = Profile("fast", LengthConfig((20, 10, 5)))
+_FAST = NamedLengths("fast", LengthConfig((20, 10, 5)))
 _OTHERS = LengthConfig((12, 8, 4))
 _FOUND = "config.json has the length_config"
 
@@ -71,7 +73,7 @@ def test_nothing_is_added_when_a_checkpoint_has_no_lengths():
 @pytest.mark.parametrize("asked", [(), (_FAST,)])
 def test_a_checkpoint_s_lengths_become_a_profile(asked):
     profiles, note = add_configured(asked, _OTHERS)
-    assert profiles == (*asked, Profile("configured", _OTHERS))
+    assert profiles == (*asked, NamedLengths("configured", _OTHERS))
     assert note == f"{_FOUND} 12,8,4: it is exported as the profile configured."
 
 
@@ -83,7 +85,18 @@ def test_a_profile_of_the_same_lengths_serves():
 
 @pytest.mark.parametrize("name", ["configured", "Configured"])
 def test_a_profile_of_that_name_wins(name):
-    asked = (Profile(name, _FAST.lengths),)
+    asked = (NamedLengths(name, _FAST.lengths),)
     profiles, note = add_configured(asked, _OTHERS)
     assert profiles == asked
     assert note == f"{_FOUND} 12,8,4: it is left out, because the profile {name} was asked for with others."
+
+
+def test_check_lengths_holds_all_profiles_to_the_model():
+    profiles = make_profiles({"short": "3", "long": "99,2,1", "good": "3,2,1", "half": "0.5,0.4"})
+    with pytest.raises(InputError) as caught:
+        check_lengths(profiles, num_layers=3, max_length=64)
+    faults = str(caught.value).splitlines()
+    assert [re.match(r"Profile (\w+)", fault).group(1) for fault in faults] == ["short", "long", "half"]
+    assert "must have 3 entries, one a layer, got 1" in faults[0]
+    assert "must be at most the maximum length of 64 tokens, got 99" in faults[1]
+    check_lengths(make_profiles({"good": "3,2,1"}), num_layers=3, max_length=64)

@@ -9,7 +9,7 @@ import pytest
 from dynbert.lengths import LengthConfig
 from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import ExportConfig, Gates, make_config
-from dynbert_export.options.profiles import Profile
+from dynbert_export.options.profiles import NamedLengths
 from dynbert_export.options.recipe import load_recipe
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
@@ -62,9 +62,9 @@ def test_load_recipe_reads_every_option(tmp_path):
         output=Path("/bundles/one"),
         task=TaskOption.QUESTION_ANSWERING,
         profiles=(
-            Profile("fast", fast),
-            Profile("balanced", LengthConfig((0.9, 0.8, 0.7))),
-            Profile("reference", fast),
+            NamedLengths("fast", fast),
+            NamedLengths("balanced", LengthConfig((0.9, 0.8, 0.7))),
+            NamedLengths("reference", fast),
         ),
         always_keep_cls_token=False,
         max_length=384,

@@ -1,0 +1,117 @@
+"""Which lengths and layers a batch is trained with: LengthDrop, LayerDrop and the sandwich rule, by a seed.
+
+A step runs the full model, the smallest one, and some random ones between (the sandwich rule, Yu and Huang 2019,
+"Universally Slimmable Networks", section 3.1). Random lengths are those of LengthDrop (Kim and Cho 2021,
+"Length-Adaptive Transformer", section 3.1): each layer keeps a uniformly random number of the tokens that entered it,
+at least the share ``1 - ratio_bound``; the smallest model keeps just that share in every layer. Random models may leave
+out layers as well (Fan et al. 2020, "LayerDrop").
+
+What is drawn depends on the seed, the step and the batch within the step alone, not on a generator's state: so a
+training that is resumed draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dynbert.lengths import LengthConfig, minimum_fraction_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DroppedModel", "LengthDrop", "sample_dropped", "smallest_fractions", "smallest_lengths"]
+
+
+@dataclass(frozen=True)
+class LengthDrop:
+    """How much is dropped in training."""
+
+    ratio_bound: float = 0.2
+    """A layer drops at most this share of the tokens that enter it; in [0, 1). 0.2 is the paper's, for 12 layers."""
+    random_models: int = 2
+    """Models with random lengths a step, beside the full and the smallest one; at least 0."""
+    layer_dropout: float = 0.0
+    """Probability with which a random model leaves out a layer; in [0, 1)."""
+    always_keep_cls_token: bool = True
+    """Whether CLS is kept whatever its significance; it counts among the tokens."""
+
+
+@dataclass(frozen=True)
+class DroppedModel:
+    """One of a step's models that are smaller than the full one."""
+
+    lengths: LengthConfig
+    """Token counts, one a layer."""
+    layers: tuple[int, ...] | None = None
+    """Indices of the layers that run; None for all."""
+
+
+def smallest_lengths(tokens: int, num_layers: int, drop: LengthDrop) -> LengthConfig:
+    """Return the lengths of the smallest model: every layer drops as much as it may.
+
+    Args:
+        tokens: Of the input, padding included; at least 1.
+        num_layers: Hidden layers.
+        drop: How much.
+
+    Returns:
+        Token counts, one a layer.
+    """
+    lengths = []
+    for _ in range(num_layers):
+        tokens = _fewest(tokens, drop)
+        lengths.append(tokens)
+    return LengthConfig(tuple(lengths))
+
+
+def smallest_fractions(num_layers: int, ratio_bound: float) -> LengthConfig:
+    """Return the lengths of the smallest model as fractions of an input's length: what a training reaches down to.
+
+    Args:
+        num_layers: Hidden layers.
+        ratio_bound: As in ``LengthDrop``.
+
+    Returns:
+        ``(1 - ratio_bound) ** layer`` for layers counted from 1.
+    """
+    return LengthConfig(tuple(float((1.0 - ratio_bound) ** layer) for layer in range(1, num_layers + 1)))
+
+
+def sample_dropped(tokens: int, num_layers: int, drop: LengthDrop, *, seed: Sequence[int]) -> tuple[DroppedModel, ...]:
+    """Return the dropped models of one batch: the smallest, then random ones.
+
+    Args:
+        tokens: Of the batch, padding included; at least 1.
+        num_layers: Hidden layers.
+        drop: How much.
+        seed: Whole numbers that tell this batch from every other; equal ones draw equal models.
+
+    Returns:
+        ``1 + drop.random_models`` models.
+    """
+    generator = np.random.default_rng(seed)
+    smallest = DroppedModel(smallest_lengths(tokens, num_layers, drop))
+    sampled = (_sample_model(generator, tokens, num_layers, drop) for _ in range(drop.random_models))
+    return (smallest, *sampled)
+
+
+def _sample_model(generator: np.random.Generator, tokens: int, num_layers: int, drop: LengthDrop) -> DroppedModel:
+    """Draw a model. A layer that is left out draws a length as the others do: which layers run changes no length."""
+    lengths = []
+    for _ in range(num_layers):
+        tokens = int(generator.integers(_fewest(tokens, drop), tokens, endpoint=True))
+        lengths.append(tokens)
+    if not drop.layer_dropout:
+        return DroppedModel(LengthConfig(tuple(lengths)))
+    runs = generator.random(num_layers) >= drop.layer_dropout
+    return DroppedModel(LengthConfig(tuple(lengths)), tuple(int(layer) for layer in np.flatnonzero(runs)))
+
+
+def _fewest(tokens: int, drop: LengthDrop) -> int:
+    """Return the fewest tokens that a layer may keep of those that enter it."""
+    fewest = math.ceil(round(tokens * (1.0 - drop.ratio_bound), 9))  # 10 * (1 - 0.2) is a little more than 8
+    return max(fewest, minimum_fraction_tokens(tokens, always_keep_cls_token=drop.always_keep_cls_token))

@@ -1,0 +1,246 @@
+"""From ``--model`` to a model that can be trained: with the checkpoint's own head, or with a new one for the task.
+
+What a checkpoint must be is what an export asks of it (``checkpoint/``): a BERT that brings no code, safe files, a fast
+tokenizer. Only the head may be missing, or be one of another task: it is then made anew, and a note says so.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dynbert.errors import InputError
+from dynbert.manifest import Pooling, Task
+from dynbert_export.checkpoint.config import find_architecture, find_problem_type, list_labels, read_config
+from dynbert_export.checkpoint.embedding_files import EmbeddingFiles, read_embedding_files
+from dynbert_export.checkpoint.file_names import CONFIG_FILE
+from dynbert_export.checkpoint.load import DEFAULT_POOLING, choose_max_length
+from dynbert_export.checkpoint.source import find_checkpoint
+from dynbert_export.checkpoint.weights import (
+    HEAD_PREFIXES,
+    POOLER_PREFIX,
+    check_weights,
+    find_weights,
+    list_weights,
+    load_weights,
+)
+from dynbert_export.modeling.dropping import select_layers
+from dynbert_export.options.vocabularies import TrainingTaskOption
+from dynbert_export.tasks import HEADS, find_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import BertConfig, PreTrainedModel
+
+    from dynbert.scoring.examples import LabelledData
+    from dynbert_export.checkpoint.source import Source
+
+__all__ = ["TRAINED_TASKS", "Start", "build_model", "find_start", "fit_head", "load_teacher"]
+
+TRAINED_TASKS = tuple(Task(option.value) for option in TrainingTaskOption if option is not TrainingTaskOption.AUTO)
+"""The tasks that can be trained: those with labels, and embeddings."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from."""
+
+    source: Source
+    config: BertConfig
+    """Not to be changed; without ``length_config``."""
+    task: Task
+    has_head: bool
+    """Whether the checkpoint was trained for the task, so that its labels are those of the data."""
+    labels: tuple[str, ...]
+    """Names of the head's classes by index; empty where they come with the data."""
+    problem_type: str | None
+    """Of a text classifier with a head; None else."""
+    max_length: int
+    layers: tuple[int, ...]
+    """Indices of the checkpoint's layers that are trained, ascending; the others are left out."""
+    files: EmbeddingFiles | None
+    """What sentence-transformers' files say; embeddings only."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """How embeddings are made."""
+        return self.files.pooling if self.files is not None else DEFAULT_POOLING
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the caller should be told."""
+        if self.has_head:
+            return ()
+        return (f"The checkpoint has no head for {self.task.value}: it gets a new one.",)
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint's files are."""
+        return self.source.folder
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether texts are lowercased before the tokenizer's own rules."""
+        return self.files is not None and self.files.lowercase
+
+
+def find_start(
+    model: str,
+    *,
+    revision: str | None = None,
+    task: TrainingTaskOption,
+    max_length: int | None = None,
+    layers: tuple[int, ...] | None = None,
+) -> Start:
+    """Find a checkpoint and decide what it is trained for; no weights are read yet.
+
+    Args:
+        model: Folder or hub id.
+        revision: Branch, tag or commit of a hub id.
+        task: What for; ``auto`` asks the architecture in its config.
+        max_length: Longest input in tokens; None for what the checkpoint says.
+        layers: Indices of the layers to train, the others left out; None for all.
+
+    Returns:
+        What is known of it.
+
+    Raises:
+        InputError: If the task cannot be told, or is none that can be trained, or a layer does not exist.
+        CheckpointError: If the checkpoint cannot be used.
+    """
+    source = find_checkpoint(model, revision=revision)
+    config, _ = read_config(source.folder / CONFIG_FILE)
+    files = read_embedding_files(source.folder)
+    chosen = _choose_task(task, config, files)
+    has_head = chosen is Task.FEATURE_EXTRACTION or find_architecture(config) == HEADS[chosen].architecture
+    is_classifier = has_head and chosen is Task.TEXT_CLASSIFICATION
+    return Start(
+        source=source,
+        config=config,
+        task=chosen,
+        has_head=has_head,
+        labels=list_labels(config) if has_head and HEADS[chosen].has_labels else (),
+        problem_type=find_problem_type(config) if is_classifier else None,
+        max_length=choose_max_length(max_length, source.folder, config, files),
+        layers=tuple(select_layers(layers, config.num_hidden_layers)),
+        files=files if chosen is Task.FEATURE_EXTRACTION else None,
+    )
+
+
+def fit_head(start: Start, data: LabelledData) -> BertConfig:
+    """Return the config of the model that is trained on some data.
+
+    Args:
+        start: What is trained.
+        data: The labelled data.
+
+    Returns:
+        A config of its own, with the data's labels where the head is new.
+    """
+    config = copy.deepcopy(start.config)
+    if start.task is Task.TEXT_CLASSIFICATION:
+        config.problem_type = data.problem_type
+    if HEADS[start.task].has_labels and not start.has_head:
+        names = data.label_names or ("LABEL_0",)
+        config.num_labels = len(names)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}
+    return config
+
+
+def build_model(start: Start, config: BertConfig) -> PreTrainedModel:
+    """Load a checkpoint's weights into the model that is trained.
+
+    Args:
+        start: What is trained.
+        config: As from ``fit_head``.
+
+    Returns:
+        The model, float32, in training mode. What the checkpoint lacks of the head is initialised as BERT is.
+
+    Raises:
+        CheckpointError: If the weights cannot be read, or anything but the head is missing.
+    """
+    files = find_weights(start.folder)
+    model = _make_model(start.task, config)
+    new = _list_new(start, files)
+    check_weights(files, model, new=new)
+    load_weights(files, model, new=new)
+    _leave_out_layers(model, start.layers)
+    built: PreTrainedModel = model.train()
+    return built
+
+
+def load_teacher(name: str, start: Start, data: LabelledData) -> PreTrainedModel:
+    """Load a checkpoint that teaches.
+
+    Args:
+        name: Folder or hub id.
+        start: What it teaches.
+        data: What it teaches on.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        InputError: If it has another task, other labels, another vocabulary or, for embeddings, another width.
+        CheckpointError: If it cannot be used.
+    """
+    teacher = find_start(name, task=TrainingTaskOption(start.task.value))
+    if not teacher.has_head:
+        raise InputError(f"Teacher must be trained for {start.task.value}, got {name} without a head for it.")
+    pairs = {
+        "labels": (start.labels or data.label_names, teacher.labels),
+        "vocab_size": (start.config.vocab_size, teacher.config.vocab_size),
+    }
+    if start.task is Task.FEATURE_EXTRACTION:
+        pairs["hidden_size"] = (start.config.hidden_size, teacher.config.hidden_size)
+    for what, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise InputError(f"Teacher must have the same {what} as what it teaches, {ours}, got {theirs} in {name}.")
+    model = build_model(teacher, copy.deepcopy(teacher.config))
+    model.train(mode=False)
+    return model.requires_grad_(requires_grad=False)
+
+
+def _leave_out_layers(model: Any, layers: tuple[int, ...]) -> None:
+    """Leave a model these layers alone, and say so in its config."""
+    encoder = model.base_model.encoder
+    encoder.layer = torch.nn.ModuleList([encoder.layer[index] for index in layers])
+    model.config.num_hidden_layers = len(layers)
+
+
+def _make_model(task: Task, config: BertConfig) -> Any:
+    """Return this package's model for a task, initialised as BERT is."""
+    from dynbert_export import modeling
+
+    if task is Task.FEATURE_EXTRACTION:
+        return modeling.BertModel(config, add_pooling_layer=False)
+    return getattr(modeling, HEADS[task].architecture)(config)
+
+
+def _list_new(start: Start, files: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return where the names of weights start that are made anew: a head of another task must not be taken for it."""
+    if start.has_head:
+        return ()
+    has_pooler = any(name.startswith(POOLER_PREFIX) for name in list_weights(files))
+    return tuple(prefix for prefix in HEAD_PREFIXES if prefix != POOLER_PREFIX or not has_pooler)
+
+
+def _choose_task(option: TrainingTaskOption, config: BertConfig, files: EmbeddingFiles | None) -> Task:
+    """Return the task that is trained."""
+    if option is not TrainingTaskOption.AUTO:
+        return Task(option.value)
+    architecture = find_architecture(config)
+    found = Task.FEATURE_EXTRACTION if files is not None else find_task(architecture)
+    if found not in TRAINED_TASKS:
+        known = ", ".join(task.value for task in TRAINED_TASKS)
+        raise InputError(
+            f"Task must be given for a checkpoint of {architecture or 'no architecture'}, got auto. "
+            f"Pass --task, one of {known}."
+        )
+    return found
