@@ -59,12 +59,14 @@ def write_lines(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def write_texts(path: Path, *, rows: int = 96, seed: int = 0, labels: Sequence[Any] = ("bad", "good")) -> Path:
-    """Write texts whose label is that of one of their words."""
+    """Write texts whose label is that of most of their words."""
     generator = np.random.default_rng(seed)
     kinds = [int(kind) for kind in generator.integers(2, size=rows)]
-    return write_lines(
-        path, [{"text": _sentence(generator, (BAD, GOOD)[kind]), "label": labels[kind]} for kind in kinds]
-    )
+    lines = []
+    for kind in kinds:
+        words = [str(word) for word in generator.choice((BAD, GOOD)[kind], size=3)]
+        lines.append({"text": " ".join([_sentence(generator, words, longest=8), *words]), "label": labels[kind]})
+    return write_lines(path, lines)
 
 
 def write_questions(path: Path, *, rows: int = 64, seed: int = 0) -> Path:
@@ -116,7 +118,7 @@ def write_pairs(path: Path, *, rows: int = 48, seed: int = 0) -> Path:
     words = [str(generator.choice(GOOD + BAD)) for _ in range(rows)]
     return write_lines(
         path,
-        [{"text": word, "pair": f"{_sentence(generator, [word])} {word} {word}"} for word in words],
+        [{"text": word, "text_pair": f"{_sentence(generator, [word])} {word} {word}"} for word in words],
     )
 
 

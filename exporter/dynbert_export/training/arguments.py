@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import InputError
 from dynbert_export.options.vocabularies import MixedPrecision
+from dynbert_export.training.workers import count_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def make_arguments(config: TrainingConfig, folder: Path, *, steps_per_epoch: int
     owned = _own_arguments(config, folder, steps_per_epoch)
     _check_further(config.trainer, owned, [each.name for each in fields(TrainingArguments)])
     try:
-        return TrainingArguments(**owned, **config.trainer)
+        return TrainingArguments(**{**_choose_device(), **config.trainer, **owned})
     except (TypeError, ValueError, ImportError) as err:  # such as bf16 on a device without it, or a missing tracker
         raise InputError(f"Options must be such that transformers can train by them, got: {err}") from err
 
@@ -140,6 +141,13 @@ def _own_arguments(config: TrainingConfig, folder: Path, steps_per_epoch: int) -
         **_FIXED,
         "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns of it at every loader
     }
+
+
+def _choose_device() -> dict[str, bool]:
+    """Return what processes without an accelerator must say to work together: by itself each would train alone."""
+    import torch
+
+    return {"use_cpu": True} if count_workers() > 1 and not torch.accelerator.is_available() else {}
 
 
 def _choose_precision(option: MixedPrecision) -> dict[str, bool]:

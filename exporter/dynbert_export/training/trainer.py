@@ -35,6 +35,7 @@ __all__ = [
 
 _STATE_FILE = "trainer_state.json"
 _JUDGED_WHILE_TRAINING = "eval"
+_OF_NO_INTEREST = ("_jit_compilation_time", "_model_preparation_time")
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -173,7 +174,7 @@ class LengthDropTrainer(Trainer):
                 found = self.evaluation_loop(
                     loader, description="Evaluation", ignore_keys=ignore_keys, metric_key_prefix=prefix
                 ).metrics
-            metrics |= {key: value for key, value in (found or {}).items() if not key.endswith("_jit_compilation_time")}
+            metrics |= {key: value for key, value in (found or {}).items() if not key.endswith(_OF_NO_INTEREST)}
             decisive.append(metrics[f"{prefix}_{self._metric}"])
         metrics[f"{metric_key_prefix}_{BEST_METRIC}"] = sum(decisive) / len(decisive)
         self.log(metrics)
