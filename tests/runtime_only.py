@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 import dynbert
+from dynbert.scoring.labelled import load_labelled
+from dynbert.scoring.metrics import score_numbers
+from dynbert.scoring.packages import MissingPackageError
 
 ABSENT = ("torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "neural_compressor", "pydantic", "rich")
 TEXTS = ["How do I reset my password?", "I forgot my login.", "The museum opens at nine."]
@@ -29,6 +33,20 @@ def check(condition: object, message: str) -> None:
     print(f"ok: {message}")  # noqa: T201 -- a script
 
 
+def check_scoring() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "texts.csv"
+        path.write_text("text,label\nA dog barks.,1\nIt rains.,0\n", encoding="utf-8")
+        data = load_labelled(path, dynbert.Task.TEXT_CLASSIFICATION)
+    check(data.label_names == ("0", "1"), "labelled data needs no further package")
+    try:
+        score_numbers([1, 2], [1, 2])
+    except MissingPackageError as err:
+        check("dynbert[eval]" in str(err), "metrics name the missing extra")
+    else:
+        check(find_spec("scipy"), "metrics work where scipy is installed")
+
+
 def main(bundle: str) -> None:
     present = [name for name in ABSENT if find_spec(name)]
     check(not present, f"no package of the exporter is installed (found: {present})")
@@ -40,6 +58,7 @@ def main(bundle: str) -> None:
         check(embeddings[0] @ embeddings[1] > embeddings[0] @ embeddings[2], f"profile {profile} ranks by meaning")
     verified = run_command("dynbert", "verify", bundle)
     check(verified.returncode == 0, "dynbert verify: " + verified.stdout.strip().splitlines()[-1])
+    check_scoring()
     exported = run_command("dynbert-export", "--model", "x", "--output", "y")
     check(exported.returncode == 1 and "dynbert[export]" in exported.stderr, "dynbert-export names the missing extra")
     check("Traceback" not in exported.stderr, "and shows no traceback")

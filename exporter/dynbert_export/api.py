@@ -28,6 +28,7 @@ class ExportOptions(TypedDict, total=False):
     profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
     always_keep_cls_token: bool
     max_length: int | None
+    embeddings: str
     quantize: str
     precision: str
     target: str | Sequence[str]

@@ -13,6 +13,7 @@ import click
 
 import dynbert
 from dynbert.command import report_problems
+from dynbert.manifest import Embeddings
 from dynbert_export.errors import explain_missing_packages
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
@@ -45,6 +46,12 @@ __all__ = ["main"]
     "--task",
     type=choice_of(TaskOption),
     help="What the model computes; auto asks its config.",
+)
+@click.option(
+    "--embeddings",
+    type=choice_of(Embeddings),
+    help="What graphs of feature-extraction give: one vector a text, or one a token, which optimum and "
+    "sentence-transformers ask for.",
 )
 @click.option(
     "--quantize",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dynbert.manifest import Precision, Target
+from dynbert.manifest import Embeddings, Precision, Target, Task
 from dynbert_export.data.encoding import find_mask_token_id
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.options.vocabularies import QuantizeOption, TargetOption
@@ -51,6 +51,16 @@ class Job:
             max_length=self.checkpoint.max_length,
             always_keep_cls_token=self.config.always_keep_cls_token,
         )
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """What the graphs of feature extraction give; None for the other tasks."""
+        return self.config.embeddings if self.checkpoint.task is Task.FEATURE_EXTRACTION else None
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the graphs give embeddings themselves."""
+        return self.embeddings is Embeddings.POOLED
 
     @property
     def targets(self) -> tuple[Target, ...]:

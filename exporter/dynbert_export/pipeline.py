@@ -89,6 +89,7 @@ def export_bundle(
         checkpoint = load_checkpoint(
             config.model, revision=config.revision, task=config.task, max_length=config.max_length
         )
+        config.check_task(checkpoint.task)
         check_lengths(config.profiles, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
         tokenizer = load_tokenizer(checkpoint)
@@ -123,12 +124,13 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     graphs: dict[GraphSet, Mapping[str, Path]] = {}
     parities: dict[Path, Parity] = {}
     with progress.stage("trace"):
-        model = load_model(job.checkpoint)
+        model = load_model(job.checkpoint, is_pooled=job.is_pooled)
         traced = trace(
             model,
             job.checkpoint.task,
             opset=job.config.opset,
             always_keep_cls_token=job.config.always_keep_cls_token,
+            is_pooled=job.is_pooled,
         )
         anytime = rewrite(traced, job.spec)
         del traced
@@ -169,12 +171,13 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
     facts = describe_model(
         job.checkpoint,
         always_keep_cls_token=job.config.always_keep_cls_token,
+        embeddings=job.embeddings,
         mask_token_id=job.mask_token_id,
     )
     baseline = graphs[FP32_SET][FULL]
     with progress.stage("measure latency"):
         latencies = _measure(published, baseline, facts)
-    write_companions(job.bundle, job.checkpoint, job.tokenizer)
+    write_companions(job.bundle, job.checkpoint, job.tokenizer, is_pooled=job.is_pooled)
     record_probe(job.bundle, published, job.data.calibration[0], facts)
     findings = Findings(parities, answers.agreements, answers.qualities, latencies, invariances, fp32_products)
     manifest = describe_bundle(

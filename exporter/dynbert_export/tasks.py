@@ -2,7 +2,7 @@
 
 The names of a graph's inputs and outputs are optimum's, so that its ORTModel classes can run the graphs. Optimum has no
 config for next-sentence prediction and for pretraining: the one takes those of text classification, the other the
-inputs of fill-mask and outputs of its own.
+inputs of fill-mask and outputs of its own. Pooled embeddings have the name that sentence-transformers gives them.
 
 A head is exported from a checkpoint of its own class. Those of pretraining may also stand in a checkpoint of another
 class (bert-base-uncased says BertForMaskedLM and has the head for next sentences); whether they do, its weights tell.
@@ -17,12 +17,14 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from dynbert.manifest import Task
+from dynbert.outputs import SENTENCE_EMBEDDING
 from dynbert.scoring.examples import ProblemType
 
 __all__ = [
     "ARCHITECTURES",
     "HEADS",
     "MIN_INPUT_TOKENS",
+    "POOLED_OUTPUTS",
     "Axes",
     "Head",
     "Metric",
@@ -37,6 +39,9 @@ MIN_INPUT_TOKENS = 3
 
 Axes: TypeAlias = Mapping[str, Mapping[int, str]]
 """Name of an input or output -> number of a dimension that is free -> its name."""
+
+POOLED_OUTPUTS: Axes = MappingProxyType({SENTENCE_EMBEDDING: MappingProxyType({0: "batch_size"})})
+"""Of feature extraction where the graph pools, in place of optimum's."""
 
 
 class Metric(StrEnum):

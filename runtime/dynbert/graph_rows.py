@@ -11,7 +11,7 @@ from dynbert.manifest import ANYTIME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dynbert.manifest import GraphEntry, Latency, Manifest
+    from dynbert.manifest import GraphEntry, Latency, Manifest, Pooling
 
 __all__ = [
     "Conditions",
@@ -21,6 +21,7 @@ __all__ = [
     "list_rows",
     "metric_text",
     "milliseconds",
+    "pooling_text",
     "size_text",
 ]
 
@@ -129,6 +130,20 @@ def metric_text(manifest: Manifest) -> str:
     """
     metrics = (graph.quality.metric for graph in manifest.graphs if graph.quality is not None)
     return next(metrics, "agreement").replace("_", " ")
+
+
+def pooling_text(pooling: Pooling | None) -> str:
+    """Return how embeddings are made, in words.
+
+    Args:
+        pooling: A bundle's, or one that a call asks for.
+
+    Returns:
+        ``mean, normalised`` for example; ``none`` where there is none.
+    """
+    if pooling is None:
+        return "none"
+    return f"{pooling.mode.value}, {'normalised' if pooling.normalize else 'not normalised'}"
 
 
 def size_text(size_bytes: int) -> str:

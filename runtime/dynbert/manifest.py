@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from dynbert import schema_1
+from dynbert import schema_1, schema_2
 from dynbert.bundle_files import check_files, file_entry, list_files
 from dynbert.errors import BundleError
 from dynbert.schema import (
@@ -24,6 +24,7 @@ from dynbert.schema import (
     MINIMUM_RUNTIME,
     SCHEMA_VERSION,
     Agreement,
+    Embeddings,
     FileEntry,
     GraphEntry,
     Invariance,
@@ -54,6 +55,7 @@ __all__ = [
     "MINIMUM_RUNTIME",
     "SCHEMA_VERSION",
     "Agreement",
+    "Embeddings",
     "FileEntry",
     "GraphEntry",
     "Invariance",
@@ -149,9 +151,10 @@ def _decode(raw: bytes, path: Path) -> Manifest:
             f"got {header.schema_version}. Install dynbert>={header.minimum_runtime}."
         )
     if header.schema_version == schema_1.VERSION:
-        return msgspec.convert(schema_1.upgrade(record), Manifest)
+        return msgspec.convert(schema_2.upgrade(schema_1.upgrade(record)), Manifest)
     stated = record.pop(_DIGEST, None)
-    manifest = msgspec.convert(record, Manifest)
+    is_older = header.schema_version == schema_2.VERSION
+    manifest = msgspec.convert(schema_2.upgrade(record) if is_older else record, Manifest)
     if stated != _digest_of(record):
         raise BundleError(
             f"{path} must be as it was written, got a digest that is not its own. Copy or export the bundle again."

@@ -149,7 +149,8 @@ class DynamicBert:
             [batch, tokens, labels]; fill-mask: ``logits`` [batch, tokens, vocabulary]; next sentence prediction:
             ``logits`` [batch, 2]; multiple choice: ``logits`` [batch, choices]; pretraining: ``prediction_logits``
             [batch, tokens, vocabulary] and ``seq_relationship_logits`` [batch, 2]; feature extraction:
-            ``last_hidden_state`` [batch, tokens, hidden].
+            ``sentence_embedding`` [batch, hidden] or, from a bundle of token states, ``last_hidden_state``
+            [batch, tokens, hidden].
 
         Raises:
             InputError: If the arrays are not what the model takes; its kinds ``ProfileError`` and
@@ -209,6 +210,7 @@ class DynamicBert:
             batch_size: Most texts to run together, at least 1; fewer where they are long.
             truncate: Whether to cut what is longer than ``max_length``; else it is refused.
             pooling: None as the bundle says; ``"mean"`` or ``"cls"`` with the bundle's normalisation; or a ``Pooling``.
+                Another than the bundle's own needs token states (``dynbert-export --embeddings token-states``).
 
         Returns:
             float32 [hidden] for a single text, [texts, hidden] for a list.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dynbert.cpu import cpu_name, int8_target, usable_cores
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, size_text
+from dynbert.graph_rows import conditions_header, list_conditions, list_rows, pooling_text, size_text
 from dynbert.manifest import manifest_record
 from dynbert.selection import is_exact_on, select_graphs
 from dynbert.tables import format_table
@@ -57,6 +57,7 @@ def info_text(manifest: Manifest) -> str:
     facts = [
         ("model", model.id),
         ("task", model.task.value),
+        *([("embeddings", f"{model.embeddings.value} ({pooling_text(model.pooling)})")] if model.embeddings else []),
         ("max length", f"{model.max_length} tokens"),
         ("size", f"{size_text(sum(entry.bytes for entry in manifest.entries))} in {len(manifest.entries)} files"),
         ("this CPU", f"{machine['cpu']}, INT8 instructions: {machine['int8'] or 'none'}, cores: {machine['cores']}"),

@@ -24,6 +24,7 @@ __all__ = [
     "MINIMUM_RUNTIME",
     "SCHEMA_VERSION",
     "Agreement",
+    "Embeddings",
     "FileEntry",
     "GraphEntry",
     "Invariance",
@@ -43,7 +44,7 @@ __all__ = [
     "is_file_path",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a reader of the old schema would misread the new one."""
 MINIMUM_RUNTIME = "0.1.0"
 """First dynbert version that reads this schema."""
@@ -104,6 +105,17 @@ class PoolingMode(StrEnum):
     CLS = "cls"
 
 
+class Embeddings(StrEnum):
+    """What the graphs of an embedding bundle give."""
+
+    POOLED = "pooled"
+    """``sentence_embedding``: one vector a text, pooled in the graph. A mean is that of the tokens which the last layer
+    kept."""
+    TOKEN_STATES = "token-states"  # noqa: S105 - not a password
+    """``last_hidden_state``: one vector a token, dropped ones put back, for whoever pools. optimum and
+    sentence-transformers ask for it."""
+
+
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -128,7 +140,7 @@ class FileEntry(_Record, frozen=True, kw_only=True):
 
 
 class Pooling(_Record, frozen=True, kw_only=True):
-    """How the checkpoint's sentence-transformers files say to make an embedding."""
+    """How an embedding is made of token states, as the checkpoint's sentence-transformers files say."""
 
     mode: PoolingMode
     normalize: bool
@@ -156,9 +168,19 @@ class ModelInfo(_Record, frozen=True, kw_only=True):
     problem_type: str | None = None
     """``single_label_classification``, ``multi_label_classification`` or ``regression``; text classification only."""
     pooling: Pooling | None = None
-    """Feature extraction only."""
+    """Feature extraction only, and always there where the graphs pool."""
+    embeddings: Embeddings | None = None
+    """What the graphs give: feature extraction only, which has it always."""
     mask_token_id: Count | None = None
     """The id that asks for a token; fill-mask and pretraining only."""
+
+    def __post_init__(self) -> None:
+        if (self.embeddings is not None) != (self.task is Task.FEATURE_EXTRACTION):
+            got = "none" if self.embeddings is None else self.embeddings.value
+            rule = "given for" if self.embeddings is None else "left out for"
+            raise ValueError(f"embeddings must be {rule} {self.task.value}, got {got}")
+        if self.embeddings is Embeddings.POOLED and self.pooling is None:
+            raise ValueError(f"pooling must be given where embeddings is {self.embeddings.value}, got none")
 
 
 class Parity(_Record, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Bundles of schema 1, which are still read.
+"""Bundles of schema 1, which are still read: as ones of schema 2, which ``schema_2.py`` takes on from there.
 
 There, ``parity`` meant two things: fp32 graphs had what schema 2 calls so, INT8 graphs what it calls agreement, with
 no near ties and without the metric's name. A manifest had no digest of itself.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from dynbert.schema import MINIMUM_RUNTIME, SCHEMA_VERSION, Precision
+from dynbert import schema_2
+from dynbert.schema import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,7 @@ def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
         if graph.quality is not None:
             kept["quality"] = {**given["quality"], "metric": _rename(graph.quality.metric, old.model)}
         graphs.append({**kept, **_measured(graph, _rename(metric, old.model))})
-    return {**record, "schema_version": SCHEMA_VERSION, "minimum_runtime": MINIMUM_RUNTIME, "graphs": graphs}
+    return {**record, "schema_version": schema_2.VERSION, "graphs": graphs}
 
 
 def _measured(graph: _Graph, metric: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dynbert.errors import BundleError
 from dynbert.inputs import ATTENTION_MASK, LENGTH_CONFIG, add_lengths, arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import MANIFEST_FILE, Precision, check_files, read_manifest
+from dynbert.outputs import has_positions
 from dynbert.probe import input_key, output_key, read_probe
 from dynbert.selection import GraphRequest, is_exact_on, select_graph
 from dynbert.session import check_threads, open_graph
@@ -202,7 +203,8 @@ def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[An
                 f"{name} must have the probe's shape {list(expected.shape)}, got {list(outputs[name].shape)}"
             )
             continue
-        measured, is_close = _compare(_valid(outputs[name], mask), _valid(expected, mask), entry.precision)
+        got, want = (_valid(name, array, mask) for array in (outputs[name], expected))
+        measured, is_close = _compare(got, want, entry.precision)
         notes.append(f"{name} {measured}")
         if not is_close:
             failures.append(f"{name} must be as recorded, got {measured}")
@@ -215,9 +217,9 @@ def _probe_check(graph: Graph, entry: GraphEntry, probe: Mapping[str, NDArray[An
     return Check(entry.file, "probe", tuple(failures), "; ".join(notes))
 
 
-def _valid(output: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+def _valid(name: str, output: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
     """Return the values at valid positions, where an output has positions; what padding gives is nobody's answer."""
-    if mask is None or output.shape[: mask.ndim] != mask.shape:
+    if mask is None or not has_positions(name, output, mask):
         return output
     return np.asarray(output[mask.astype(bool)])
 

@@ -69,7 +69,7 @@ def test_help_names_every_option(invoke):
     result, config = invoke("-h")
     assert (result.exit_code, config) == (0, None)
     options = (
-        "--model --output --task --length-config --recipe --quantize --calibration --calibration-method "
+        "--model --output --task --embeddings --length-config --recipe --quantize --calibration --calibration-method "
         "--calibration-samples --target --precision --max-length --opset --threads --seed --overwrite --debug --quiet"
     )
     assert all(option in result.output for option in options.split())
@@ -77,7 +77,8 @@ def test_help_names_every_option(invoke):
 
 def test_every_option_reaches_the_config(invoke):
     arguments = (
-        "--model m --output o --length-config fast=20,10,5 --length-config 0.9,0.8,0.7 --task question-answering "
+        "--model m --output o --length-config fast=20,10,5 --length-config 0.9,0.8,0.7 --task feature-extraction "
+        "--embeddings token-states "
         "--quantize dynamic --calibration c.txt --calibration-samples 9 --calibration-method entropy --target avx2 "
         "--precision both --max-length 99 "
         "--opset 18 --threads 3 --seed 8 --revision r --overwrite"
@@ -89,7 +90,8 @@ def test_every_option_reaches_the_config(invoke):
             "model": "m",
             "output": Path("o"),
             "profiles": {"fast": LengthConfig((20, 10, 5)), "custom": LengthConfig((0.9, 0.8, 0.7))},
-            "task": "question-answering",
+            "task": "feature-extraction",
+            "embeddings": "token-states",
             "quantize": "dynamic",
             "calibration": Path("c.txt"),
             "calibration_samples": 9,

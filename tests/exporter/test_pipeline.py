@@ -225,8 +225,7 @@ def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task
     progress = _Recorder()
     config = _config(traced_models[task], tmp_path / "out", quantize="dynamic", gates=dict.fromkeys(_GATES, 0.9))
     result = export_bundle(config, progress=progress, engine=_Engine(replace=_spoil(scale)))
-    prefix = "" if task is Task.FEATURE_EXTRACTION else "bert."
-    spoiled = tuple(f"{prefix}encoder.layer.{layer}.intermediate.dense" for layer in range(3))
+    spoiled = tuple(f"bert.encoder.layer.{layer}.intermediate.dense" for layer in range(3))
     names = result.manifest.graphs[0].fp32_products
     assert set(names) <= set(spoiled), "none but those to blame"
     if np.isnan(scale) or task not in _FORGIVING:
@@ -273,7 +272,7 @@ def test_fallback_ends_at_its_limit_with_the_numbers(traced_embedder, tmp_path):
     config = _config(traced_embedder, tmp_path / "out", quantize="dynamic", gates={"max_fp32_share": 0.14})
     message = (
         r"INT8 graphs must agree with fp32 by at least 0\.97 .*got full\.int8\.onnx .* even with 2 of 18 products in "
-        r"fp32, encoder\.layer\.\d\.intermediate\.dense, .* first \(max_fp32_share 0\.14\)\. Calibrate on"
+        r"fp32, bert\.encoder\.layer\.\d\.intermediate\.dense, .* first \(max_fp32_share 0\.14\)\. Calibrate on"
     )
     with pytest.raises(GateError, match=message):
         export_bundle(config, engine=_Engine(replace=_spoil(-20.0)))

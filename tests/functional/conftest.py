@@ -31,3 +31,18 @@ def bundles(checkpoints, tmp_path_factory):
     for task, checkpoint in checkpoints.items():
         run_export("--model", checkpoint, "-o", folder / task.value, *BUNDLE_OPTIONS)
     return {task: folder / task.value for task in Task}
+
+
+@pytest.fixture(scope="session")
+def token_states_bundle(checkpoints, tmp_path_factory):
+    """The bundle for embeddings once more, with graphs that give token states."""
+    output = tmp_path_factory.mktemp("token-states") / "bundle"
+    options = (*BUNDLE_OPTIONS, "--embeddings", "token-states")
+    run_export("--model", checkpoints[Task.FEATURE_EXTRACTION], "-o", output, *options)
+    return output
+
+
+@pytest.fixture(scope="session")
+def bundles_for_optimum(bundles, token_states_bundle):
+    """One bundle a task, with outputs that transformers' and optimum's classes have too."""
+    return {**bundles, Task.FEATURE_EXTRACTION: token_states_bundle}

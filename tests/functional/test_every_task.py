@@ -83,8 +83,8 @@ def _check_dropping_graphs(bundle, task, tokens, profiles):
 
 @pytest.mark.parametrize("tokens", _LENGTHS)
 @pytest.mark.parametrize("task", _TASKS)
-def test_full_graphs_equal_transformers(bundles, checkpoints, task, tokens):
-    _check_full_graphs(bundles[task], checkpoints[task], task, tokens)
+def test_full_graphs_equal_transformers(bundles_for_optimum, checkpoints, task, tokens):
+    _check_full_graphs(bundles_for_optimum[task], checkpoints[task], task, tokens)
 
 
 @pytest.mark.parametrize("task", _TASKS)
@@ -113,7 +113,9 @@ def test_graphs_of_the_longest_inputs_equal_transformers(tmp_path, task):
     configs = [f"--length-config={name}={','.join(map(str, lengths))}" for name, lengths in profiles.items()]
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("gates: {int8_min_span_agreement: 0.7}", encoding="utf-8")  # random weights are often undecided
-    options = ("--precision", "both", "--target", "avx2", "--recipe", recipe)
+    options = ["--precision", "both", "--target", "avx2", "--recipe", recipe]
+    if task is Task.FEATURE_EXTRACTION:
+        options += ["--embeddings", "token-states"]
     run_export("--model", checkpoint, "-o", tmp_path / "out", *options, *configs)
     for tokens in (1, 2, 3, 7, 64, 128, 511, 512):
         _check_full_graphs(tmp_path / "out", checkpoint, task, tokens)

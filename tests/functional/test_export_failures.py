@@ -230,7 +230,7 @@ def test_existing_output_is_refused_at_once(model, tmp_path, make, arguments, me
             "int8_min_cosine: 1.0",
             [
                 *("must agree with fp32 by at least 1 (cosine", "full.int8.onnx ", "fast.int8.onnx "),
-                *("even with 9 of 18 products in fp32, encoder.layer.", "first (max_fp32_share 0.5)."),
+                *("even with 9 of 18 products in fp32, bert.encoder.layer.", "first (max_fp32_share 0.5)."),
             ],
         ),
         ("int8_min_cosine: 1.0, max_fp32_share: 0", ["got full.int8.onnx 0.9", "(max_fp32_share 0). Calibrate on"]),

@@ -37,14 +37,17 @@ def hub_cache(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, hub_cache, bundles, monkeypatch):
-    """A folder with what the READMEs take for granted: the repository's files, a file of texts, a bundle a task."""
+def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
+    """A folder with what the READMEs take for granted: the repository's files, texts, labels, a bundle a task."""
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     shutil.copy(REPOSITORY / "constraints.txt", tmp_path)
     texts = (f"The {adjective} train to the city was late." for adjective in ("old", "new", "good", "great", "small"))
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    rows = (f"The {word} train was late.,{label}" for word, label in [("good", "yes"), ("bad", "no")] * 12)
+    (tmp_path / "reviews.csv").write_text("\n".join(("text,label", *rows)), encoding="utf-8")
     for task, bundle in bundles.items():
         shutil.copytree(bundle, tmp_path / "bundles" / task.value)
+    shutil.copytree(token_states_bundle, tmp_path / "bundles" / "token-states")
     write_stand_ins(tmp_path / "bin")
     path = os.pathsep.join([str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     for name, value in {

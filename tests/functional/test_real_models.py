@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import dynbert
 from dynbert import cli as runtime_cli
 from dynbert.manifest import ANYTIME, FULL, Precision, Task, read_manifest
+from dynbert.tasks.feature_extraction import pool
 from dynbert_export.data.files import load_texts
 from tests.helpers.checkpoints import write_tokenizer
 from tests.helpers.commands import run_export
@@ -69,10 +70,11 @@ def test_minilm_fp32_full_equals_transformers(minilm, minilm_bundle, sentences):
     for encoded in _encode(minilm, sentences, 10):
         feed = {name: np.asarray(array, dtype=np.int64) for name, array in encoded.items()}
         with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(array) for name, array in feed.items()}).last_hidden_state
-        got, valid = bundle.run(feed)["last_hidden_state"], feed["attention_mask"] == 1
-        assert_informative(got[valid])
-        np.testing.assert_allclose(got[valid], expected.numpy()[valid], rtol=0, atol=1e-4)
+            states = model(**{name: torch.from_numpy(array) for name, array in feed.items()}).last_hidden_state
+        got = bundle.run(feed)["sentence_embedding"]
+        expected = pool(states.numpy(), feed["attention_mask"], bundle.manifest.model.pooling)
+        assert_informative(got)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
         compared += len(got)
     assert compared == 200
 
@@ -143,6 +145,7 @@ def test_bert_base_exports(bert_base, tmp_path):
         "both",
         "--max-length",
         384,
+        *(("--embeddings", "token-states") if task is Task.FEATURE_EXTRACTION else ()),
     )
     manifest = read_manifest(tmp_path / "out")
     assert {graph.profile for graph in manifest.graphs} == {FULL, "fast", ANYTIME}

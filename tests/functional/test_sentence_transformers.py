@@ -1,4 +1,4 @@
-"""sentence-transformers on a bundle: the runtime's embeddings, and those that it makes of the checkpoint itself."""
+"""sentence-transformers on token states: the runtime's embeddings, and those that it makes of the checkpoint itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.helpers.graphs import assert_informative
 _LONG = "a good story about the old bridge and the river at night " * 8  # more tokens than the model has positions
 _TEXTS = ["The City was GREAT", _LONG, "water", "what is the new movie about, and who is in it?"]
 _TOLERANCE = 1e-3
+_TOKEN_STATES = ("--embeddings", "token-states")
 
 
 def _make_plain(folder):
@@ -73,7 +74,7 @@ def exported(request, tmp_path_factory):
     checkpoint, bundle = folder / "checkpoint", folder / "bundle"
     _KINDS[request.param](checkpoint)
     precision = ("--precision", "both", "--target", "avx2") if request.param in _INT8_TOO else ("--quantize", "none")
-    run_export("--model", checkpoint, "-o", bundle, "--length-config", "fast=20,10,5", *precision)
+    run_export("--model", checkpoint, "-o", bundle, "--length-config", "fast=20,10,5", *precision, *_TOKEN_STATES)
     return checkpoint, bundle
 
 
@@ -122,7 +123,7 @@ def test_prompts_are_passed_on(tmp_path):
     settings = {"prompts": {"query": "who is: "}, "default_prompt_name": "query", "similarity_fn_name": "dot"}
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
     edit_json(checkpoint / "1_Pooling" / "config.json", include_prompt=False)
-    run_export("--model", checkpoint, "-o", bundle, "--quantize", "none")
+    run_export("--model", checkpoint, "-o", bundle, "--quantize", "none", *_TOKEN_STATES)
     package, expected = _open(bundle, "full.fp32.onnx"), _open(checkpoint)
     assert (package.prompts["query"], package.default_prompt_name) == ("who is: ", "query")
     assert package.similarity_fn_name == expected.similarity_fn_name

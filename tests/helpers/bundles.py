@@ -20,6 +20,7 @@ from dynbert.manifest import (
     MINIMUM_RUNTIME,
     SCHEMA_VERSION,
     Agreement,
+    Embeddings,
     GraphEntry,
     Latency,
     Manifest,
@@ -127,6 +128,8 @@ class ToySpec:
     labels: tuple[str, ...] | None = None
     """None for ``LABELS`` or ``ENTITY_LABELS``, by the task."""
     problem_type: str | None = None
+    embeddings: Embeddings = Embeddings.TOKEN_STATES
+    """Of a bundle for embeddings. A toy graph that pools gives sums over tokens, whatever the pooling."""
     pooling: Pooling | None = field(default_factory=lambda: Pooling(mode=PoolingMode.MEAN, normalize=True))
     inputs: tuple[str, ...] = _INPUTS
     table: np.ndarray | None = None
@@ -136,6 +139,14 @@ class ToySpec:
     @property
     def width(self) -> int:
         return len(self.label_names) or _WIDTHS[self.task]
+
+    @property
+    def is_pooled(self) -> bool:
+        return self.task is Task.FEATURE_EXTRACTION and self.embeddings is Embeddings.POOLED
+
+    @property
+    def outputs(self) -> Mapping[str, list[str]]:
+        return {"sentence_embedding": ["batch", "width"]} if self.is_pooled else _OUTPUTS[self.task]
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -163,7 +174,7 @@ class ToyBundle:
         sums = (states * mask[..., None]).sum(axis=-2, dtype=np.float32)
         match self.spec.task:
             case Task.FEATURE_EXTRACTION:
-                return {"last_hidden_state": states}
+                return {"sentence_embedding": sums} if self.spec.is_pooled else {"last_hidden_state": states}
             case Task.TOKEN_CLASSIFICATION | Task.FILL_MASK:
                 return {"logits": states}
             case Task.TEXT_CLASSIFICATION | Task.NEXT_SENTENCE_PREDICTION:
@@ -272,13 +283,15 @@ def make_graph(spec: ToySpec, table: np.ndarray, scale: float, *, takes_lengths:
         helper.make_tensor_value_info(
             name, TensorProto.FLOAT, [spec.width if axis == "width" else axis for axis in axes]
         )
-        for name, axes in _OUTPUTS[spec.task].items()
+        for name, axes in spec.outputs.items()
     ]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def _task_nodes(spec: ToySpec, states: str) -> list[onnx.NodeProto]:
+    if spec.is_pooled:
+        return _sum_nodes(states, "sentence_embedding")
     if spec.task in _PER_TOKEN:
         return [helper.make_node("Identity", [states], list(_OUTPUTS[spec.task]))]
     if spec.task is Task.QUESTION_ANSWERING:
@@ -342,6 +355,7 @@ def _manifest(folder: Path, spec: ToySpec) -> Manifest:
         labels=spec.label_names,
         problem_type=spec.problem_type,
         pooling=spec.pooling if spec.task is Task.FEATURE_EXTRACTION else None,
+        embeddings=spec.embeddings if spec.task is Task.FEATURE_EXTRACTION else None,
         mask_token_id=MASK_ID if spec.task in {Task.FILL_MASK, Task.PRETRAINING} else None,
     )
     return Manifest(

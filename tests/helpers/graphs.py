@@ -12,19 +12,20 @@ import onnx_ir as ir
 
 from dynbert.inputs import LENGTH_CONFIG, arrange_rows, length_input
 from dynbert.lengths import LengthConfig
+from dynbert.manifest import PoolingMode
 from dynbert_export.checkpoint.load import Checkpoint, load_checkpoint, load_model
 from dynbert_export.graph.freeze import GraphSpec
 from dynbert_export.graph.names import kept_positions_layer
 from dynbert_export.graph.tracing import trace
 from dynbert_export.int8.neural_compressor import NeuralCompressor
 from dynbert_export.int8.smoothing import fold_smoothing
-from tests.helpers.checkpoints import make_checkpoint
+from tests.helpers.checkpoints import make_checkpoint, write_sentence_transformers_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from dynbert.manifest import Task
+    from dynbert.manifest import Pooling, Task
 
 __all__ = [
     "QuantizedModel",
@@ -39,6 +40,7 @@ __all__ = [
     "run_graph_in_memory",
     "run_torch",
     "serialize",
+    "trace_tiny_embedder",
     "trace_tiny_model",
     "with_lengths",
 ]
@@ -63,10 +65,24 @@ class TracedModel:
 
 
 def trace_tiny_model(folder: Path, task: Task, *, always_keep_cls_token: bool = True, **config: Any) -> TracedModel:
-    """Write a tiny checkpoint and trace it."""
-    checkpoint = load_checkpoint(str(make_checkpoint(folder, task, **config)))
-    model = load_model(checkpoint)
-    graph = trace(model, task, opset=17, always_keep_cls_token=always_keep_cls_token)
+    """Write a tiny checkpoint and trace it; of feature extraction the token states."""
+    return _trace(make_checkpoint(folder, task, **config), always_keep_cls_token=always_keep_cls_token)
+
+
+def trace_tiny_embedder(
+    folder: Path, pooling: Pooling, *, always_keep_cls_token: bool = True, **config: Any
+) -> TracedModel:
+    """Write a tiny checkpoint of feature extraction, and trace it with its embeddings pooled."""
+    make_checkpoint(folder, **config)
+    modes = {PoolingMode.MEAN: "mean_tokens", PoolingMode.CLS: "cls_token"}
+    write_sentence_transformers_files(folder, mode=modes[pooling.mode], normalize=pooling.normalize)
+    return _trace(folder, always_keep_cls_token=always_keep_cls_token, is_pooled=True)
+
+
+def _trace(folder: Path, *, always_keep_cls_token: bool, is_pooled: bool = False) -> TracedModel:
+    checkpoint = load_checkpoint(str(folder))
+    model = load_model(checkpoint, is_pooled=is_pooled)
+    graph = trace(model, checkpoint.task, opset=17, always_keep_cls_token=always_keep_cls_token, is_pooled=is_pooled)
     spec = GraphSpec(checkpoint.config.num_hidden_layers, checkpoint.max_length, always_keep_cls_token)
     return TracedModel(checkpoint, model, graph, spec)
 

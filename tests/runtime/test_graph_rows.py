@@ -5,8 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, milliseconds, size_text
-from dynbert.manifest import ANYTIME, Latency
+from dynbert.graph_rows import (
+    conditions_header,
+    list_conditions,
+    list_rows,
+    metric_text,
+    milliseconds,
+    pooling_text,
+    size_text,
+)
+from dynbert.manifest import ANYTIME, Latency, Pooling, PoolingMode
 from tests.helpers.bundles import make_bundle
 
 
@@ -81,3 +89,9 @@ def test_headers_name_what_is_not_one(conditions, header):
 )
 def test_sizes_have_a_unit(size, text):
     assert size_text(size) == text
+
+
+def test_pooling_in_words():
+    assert pooling_text(Pooling(mode=PoolingMode.MEAN, normalize=True)) == "mean, normalised"
+    assert pooling_text(Pooling(mode=PoolingMode.CLS, normalize=False)) == "cls, not normalised"
+    assert pooling_text(None) == "none"

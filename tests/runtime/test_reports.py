@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dynbert.manifest import FULL, Latency
+from dynbert.manifest import FULL, Embeddings, Latency, Task
 from dynbert.reports import bench_text, info_text, verification_text
 from dynbert.verify import Check
 from tests.helpers.bundles import make_bundle
@@ -83,3 +83,14 @@ def test_verification_has_every_failure_in_full_below_the_table():
         "2 of 3 checks failed.",
     ]
     assert verification_text(checks[:1]).splitlines()[-1] == "All 1 checks passed."
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "expected"), [("pooled", "pooled (mean, normalised)"), ("token-states", "token-")]
+)
+def test_info_says_what_the_graphs_of_an_embedder_give(tmp_path, embeddings, expected):
+    text = info_text(make_bundle(tmp_path / "bundle", embeddings=Embeddings(embeddings)).manifest)
+    [line] = [line for line in text.splitlines() if line.startswith("embeddings")]
+    assert expected in line
+    other = info_text(make_bundle(tmp_path / "other", task=Task.TEXT_CLASSIFICATION).manifest)
+    assert "embeddings" not in other

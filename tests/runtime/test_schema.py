@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynbert.manifest import Agreement, FileEntry, Parity, Precision, is_file_name, is_file_path
+from dynbert.manifest import (
+    Agreement,
+    Embeddings,
+    FileEntry,
+    Parity,
+    Precision,
+    Task,
+    is_file_name,
+    is_file_path,
+)
 from tests.helpers.bundles import make_bundle
 
 NAMES = [
@@ -124,3 +133,19 @@ AGREEMENT = Agreement(inputs=1, max_abs_difference=0.0, metric="cosine", value=1
 def test_a_graph_has_what_its_precision_is_measured_by(manifest, precision, parity, agreement, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         msgspec.structs.replace(manifest.graphs[0], precision=precision, parity=parity, agreement=agreement)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embeddings": None}, "embeddings must be given for feature-extraction, got none"),
+        ({"task": Task.FILL_MASK}, "embeddings must be left out for fill-mask, got token-states"),
+        (
+            {"embeddings": Embeddings.POOLED, "pooling": None},
+            "pooling must be given where embeddings is pooled, got none",
+        ),
+    ],
+)
+def test_a_bundle_of_embeddings_says_what_its_graphs_give_and_no_other_does(manifest, changes, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        msgspec.structs.replace(manifest.model, **changes)

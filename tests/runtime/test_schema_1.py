@@ -13,7 +13,7 @@ import pytest
 
 import dynbert
 from dynbert.errors import BundleError
-from dynbert.manifest import MANIFEST_FILE, Precision, read_manifest, write_manifest
+from dynbert.manifest import MANIFEST_FILE, SCHEMA_VERSION, Precision, read_manifest, write_manifest
 from dynbert.schema_1 import upgrade
 from dynbert.verify import verify_bundle
 
@@ -55,7 +55,7 @@ def test_an_old_bundle_verifies():
 def test_an_old_manifest_is_read_as_a_new_one(record):
     assert record["schema_version"] == 1
     manifest = read_manifest(_BUNDLE)
-    assert manifest.schema_version == 2
+    assert manifest.schema_version == SCHEMA_VERSION
     assert len(manifest.graphs) == len(record["graphs"]) == 6
     for graph, old in zip(manifest.graphs, record["graphs"], strict=True):
         parity = old["parity"]
@@ -76,7 +76,7 @@ def test_an_old_manifest_is_written_as_a_new_one(tmp_path):
     manifest = read_manifest(_BUNDLE)
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
-    assert json.loads((tmp_path / MANIFEST_FILE).read_text())["schema_version"] == 2
+    assert json.loads((tmp_path / MANIFEST_FILE).read_text())["schema_version"] == SCHEMA_VERSION
 
 
 def test_upgrade_leaves_its_argument_as_it_was(record):

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from dynbert.errors import InputError, LengthConfigError, ProfileError
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import (
+    SCHEMA_VERSION,
     Agreement,
+    Embeddings,
     GraphEntry,
     Manifest,
     ModelInfo,
@@ -56,7 +58,7 @@ def graph(profile, precision, target=None):
 
 def manifest(*graphs, profiles=("full", "fast", "anytime")):
     return Manifest(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         minimum_runtime="0",
         created_by={},
         cpu="",
@@ -71,6 +73,7 @@ def manifest(*graphs, profiles=("full", "fast", "anytime")):
             max_length=16,
             pad_token_id=0,
             always_keep_cls_token=True,
+            embeddings=Embeddings.TOKEN_STATES,
         ),
         profiles=tuple(ProfileEntry(name=name, length_config=None) for name in profiles),
         graphs=graphs,

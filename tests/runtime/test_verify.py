@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from dynbert import verify
-from dynbert.manifest import FULL, Precision, Target, Task
+from dynbert.manifest import FULL, Embeddings, Precision, Target, Task
 from dynbert.sweep import sweep_shapes
 from dynbert.verify import verify_bundle
 from tests.helpers.bundles import make_bundle, rewrite_manifest
@@ -272,9 +272,9 @@ def test_compare_holds_each_precision_to_its_tolerance(output, expected, precisi
 def test_verify_compares_valid_positions_of_every_output_that_has_them():
     mask = np.array([[[1, 1, 0], [1, 0, 0]]])
     per_token, per_choice = np.arange(6.0).reshape(1, 2, 3), np.arange(2.0).reshape(1, 2)
-    assert verify._valid(per_token, mask).tolist() == [0, 1, 3]
-    assert verify._valid(per_choice, mask) is per_choice
-    assert verify._valid(np.zeros((1, 2, 3, 4)), mask).shape == (3, 4)
+    assert verify._valid("start_logits", per_token, mask).tolist() == [0, 1, 3]
+    assert verify._valid("logits", per_choice, mask) is per_choice
+    assert verify._valid("logits", np.zeros((1, 2, 3, 4)), mask).shape == (3, 4)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -299,3 +299,16 @@ def test_verify_knows_the_shapes_of_a_task(tmp_path, task, message):
     rewrite_manifest(bundle)
     found = failures(verify_bundle(bundle.folder))
     assert message in found["full.fp32.onnx", "runs"]
+
+
+def test_verify_holds_pooled_graphs_to_their_embeddings(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", embeddings=Embeddings.POOLED)
+    assert failures(verify_bundle(bundle.folder)) == {}
+    edit_graph(bundle, "full.fp32.onnx", scale=1.5)
+    (bundle.folder / "fast.int8.onnx").write_bytes(
+        (make_bundle(tmp_path / "other").folder / "fast.int8.onnx").read_bytes()
+    )
+    rewrite_manifest(bundle)
+    found = failures(verify_bundle(bundle.folder))
+    assert "sentence_embedding must be as recorded, got differs by" in found["full.fp32.onnx", "probe"]
+    assert "the outputs must have sentence_embedding, got last_hidden_state" in found["fast.int8.onnx", "runs"]

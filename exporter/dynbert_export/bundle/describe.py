@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerFast
 
+    from dynbert.manifest import Embeddings
     from dynbert_export.checkpoint.load import Checkpoint
     from dynbert_export.data.feeds import Feed
     from dynbert_export.variants import PublishedGraph, Variant
@@ -54,17 +55,20 @@ _MAX_PROBE_BYTES = 1 << 20
 _PRODUCERS = ("dynbert", "torch", "transformers", "onnx", "onnxruntime", "neural-compressor", "optimum-onnx")
 
 
-def write_companions(bundle: Path, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast) -> None:
+def write_companions(
+    bundle: Path, checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerFast, *, is_pooled: bool
+) -> None:
     """Write the tokenizer, the config and sentence-transformers' files into the staged bundle.
 
     Args:
         bundle: The folder.
         checkpoint: What is exported.
         tokenizer: The checkpoint's.
+        is_pooled: Whether the graphs give embeddings themselves.
     """
     save_tokenizer(tokenizer, bundle, max_length=checkpoint.max_length)
     checkpoint.config.to_json_file(bundle / CONFIG_FILE)
-    if checkpoint.pooling is not None:
+    if checkpoint.pooling is not None and not is_pooled:  # with them, sentence-transformers asks for token states
         write_sentence_transformers_files(
             bundle,
             checkpoint.pooling,
@@ -176,12 +180,19 @@ def describe_bundle(
     return msgspec.structs.replace(manifest, files=others)
 
 
-def describe_model(checkpoint: Checkpoint, *, always_keep_cls_token: bool, mask_token_id: int | None) -> ModelInfo:
+def describe_model(
+    checkpoint: Checkpoint,
+    *,
+    always_keep_cls_token: bool,
+    embeddings: Embeddings | None,
+    mask_token_id: int | None,
+) -> ModelInfo:
     """Return the manifest's facts of the model.
 
     Args:
         checkpoint: What is exported.
         always_keep_cls_token: As its graphs are traced.
+        embeddings: What the graphs of feature extraction give; None for the other tasks.
         mask_token_id: The id that asks for a token; None for the tasks that foretell none.
 
     Returns:
@@ -202,5 +213,6 @@ def describe_model(checkpoint: Checkpoint, *, always_keep_cls_token: bool, mask_
         labels=checkpoint.labels,
         problem_type=checkpoint.problem_type,
         pooling=checkpoint.pooling,
+        embeddings=embeddings,
         mask_token_id=mask_token_id,
     )

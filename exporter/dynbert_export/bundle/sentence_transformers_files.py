@@ -1,4 +1,4 @@
-"""The files by which sentence-transformers makes the embeddings that the runtime makes.
+"""The files by which sentence-transformers makes the embeddings that the runtime makes of token states.
 
 Without them it takes a bundle for a plain BERT: means of token states, not normalised, of as many tokens as the model
 has positions. They are written from what was found out about the checkpoint, never copied from it, and in the terms of

@@ -142,6 +142,7 @@ def _find_faults(config: BertConfig) -> list[str]:
     pad: Any = config.pad_token_id
     if not _is_int(pad) or not 0 <= pad < config.vocab_size:
         faults.append(f"pad_token_id must be an id of the vocabulary, got {pad!r}")
+    faults += _find_number_faults(config)
     if config.hidden_act not in ACT2FN:
         faults.append(f"hidden_act must be an activation of transformers, got {config.hidden_act!r}")
     if config.position_embedding_type not in _POSITIONS:
@@ -149,6 +150,20 @@ def _find_faults(config: BertConfig) -> list[str]:
     numbers = sorted(config.id2label or {})
     if numbers != list(range(config.num_labels)):
         faults.append(f"id2label must number the labels from 0, got {numbers}")
+    return faults
+
+
+def _find_number_faults(config: BertConfig) -> list[str]:
+    """Return what is wrong with numbers that only building or running the model would stumble over."""
+    faults = []
+    epsilon: Any = config.layer_norm_eps
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        faults.append(f"layer_norm_eps must be a number between 0 and 1, got {epsilon!r}")
+    heads = range(config.num_attention_heads)
+    for layer, pruned in (config.pruned_heads or {}).items():
+        is_known = layer in range(config.num_hidden_layers) and isinstance(pruned, list)
+        if not is_known or any(head not in heads for head in pruned):
+            faults.append(f"pruned_heads must list heads that the layers have, got {pruned!r} for layer {layer}")
     return faults
 
 

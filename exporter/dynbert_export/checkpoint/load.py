@@ -4,9 +4,9 @@ All that can be known without loading weights is checked first, so that a wrong 
 task against the architecture, the names and shapes of the weights, the tokenizer's files. Code that comes with a
 checkpoint is never run.
 
-Feature extraction gives token states, from which the runtime makes embeddings, so the pooler is neither needed nor
-read. Without sentence-transformers' files, embeddings are means of token states, not normalised: what
-sentence-transformers itself makes of such a checkpoint.
+Feature extraction makes embeddings of token states, so the pooler is neither needed nor read. Without
+sentence-transformers' files, embeddings are means of token states, not normalised: what sentence-transformers itself
+makes of such a checkpoint.
 """
 
 from __future__ import annotations
@@ -139,11 +139,12 @@ def load_checkpoint(
     )
 
 
-def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
+def load_model(checkpoint: Checkpoint, *, is_pooled: bool = False) -> PreTrainedModel:
     """Load a checkpoint into this package's BERT.
 
     Args:
         checkpoint: As from ``load_checkpoint``.
+        is_pooled: Whether a model of feature extraction is to give embeddings in place of token states.
 
     Returns:
         The model, float32 whatever the file has, in evaluation mode. Feature extraction has no pooler.
@@ -151,7 +152,8 @@ def load_model(checkpoint: Checkpoint) -> PreTrainedModel:
     Raises:
         CheckpointError: If the weights cannot be read, or are not finite.
     """
-    model = _build_model(checkpoint.config, checkpoint.task, device="cpu")
+    pooling = checkpoint.pooling if is_pooled else None
+    model = _build_model(checkpoint.config, checkpoint.task, pooling=pooling, device="cpu")
     load_weights(find_weights(checkpoint.folder), model)
     model.train(mode=False)
     return model
@@ -189,7 +191,7 @@ def _choose_task(option: TaskOption, config: BertConfig, files: EmbeddingFiles |
     return chosen
 
 
-def _build_model(config: BertConfig, task: Task, *, device: str) -> PreTrainedModel:
+def _build_model(config: BertConfig, task: Task, *, pooling: Pooling | None = None, device: str) -> PreTrainedModel:
     """Return this package's model for a task, with weights that mean nothing yet."""
     import torch
 
@@ -198,6 +200,8 @@ def _build_model(config: BertConfig, task: Task, *, device: str) -> PreTrainedMo
     settings = copy.deepcopy(config)
     try:
         with torch.device(device):
+            if pooling is not None:
+                return modeling.BertForSentenceEmbedding(settings, pooling)
             if task is Task.FEATURE_EXTRACTION:
                 return modeling.BertModel(settings, add_pooling_layer=False)
             model: PreTrainedModel = getattr(modeling, HEADS[task].architecture)(settings)

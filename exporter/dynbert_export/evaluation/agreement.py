@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dynbert.errors import InputError
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS
 from dynbert.manifest import Pooling, Task
+from dynbert.outputs import LAST_HIDDEN_STATE, SENTENCE_EMBEDDING
 from dynbert.tasks.feature_extraction import pool
 from dynbert_export.tasks import HEADS, Metric, ProblemType, find_metric
 
@@ -50,7 +51,7 @@ class AnswerMeasure:
     problem_type: str | None = None
     """Text classification: decides what a label is."""
     pooling: Pooling | None = None
-    """Feature extraction: how embeddings are made."""
+    """Feature extraction: how embeddings are made of token states, where graphs give those."""
     mask_token_id: int | None = None
     """The id that asks for a token; None for the tasks that foretell none."""
 
@@ -90,7 +91,7 @@ class AnswerMeasure:
             highest of them would be taken for a choice.
 
         Raises:
-            InputError: If embeddings are to be compared and there is no pooling.
+            InputError: If token states are to be compared and there is no pooling.
         """
         if not all(np.isfinite(array).all() for item in outputs for array in item.values()):
             return math.nan
@@ -144,13 +145,15 @@ class _Compared:
 
 
 def _compare_embeddings(compared: _Compared) -> NDArray[Any]:
+    if SENTENCE_EMBEDDING in compared.reference[0]:
+        return _cosines(*compared.join(SENTENCE_EMBEDDING))
     pooling = compared.measure.pooling
     if pooling is None:
         raise InputError("pooling must be given for feature-extraction, got None.")
     return np.concatenate(
         [
             _cosines(pool(wanted, mask, pooling), pool(got, mask, pooling))
-            for wanted, got, mask in compared.by_feed("last_hidden_state")
+            for wanted, got, mask in compared.by_feed(LAST_HIDDEN_STATE)
         ]
     )
 

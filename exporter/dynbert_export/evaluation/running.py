@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dynbert.inputs import ATTENTION_MASK, add_lengths
+from dynbert.outputs import has_positions
 from dynbert.session import open_graph
 
 if TYPE_CHECKING:
@@ -66,6 +67,6 @@ def largest_difference(reference: Sequence[Outputs], outputs: Sequence[Outputs],
         mask = feed[ATTENTION_MASK].astype(bool)
         for name, array in wanted.items():
             difference = np.abs(array.astype(np.float64) - got[name])
-            valid = difference[mask] if array.shape[: mask.ndim] == mask.shape else difference
+            valid = difference[mask] if has_positions(name, array, mask) else difference
             largest = max(largest, float(valid.max(initial=0.0)))
     return largest

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from dynbert.inputs import ATTENTION_MASK, INPUT_IDS, add_lengths, arrange_rows
 from dynbert.manifest import Parity
+from dynbert.outputs import has_positions
 from dynbert.session import open_graph
 from dynbert.sweep import random_rows, sweep_shapes
 from dynbert_export.errors import GateError
@@ -275,7 +276,7 @@ def _largest_difference(
         if got.shape != wanted.shape:
             raise GateError(f"{path.name}: {name} must have shape {list(wanted.shape)}, got {list(got.shape)}.")
         for row in rows:
-            valid = mask[row] if wanted.shape[: mask.ndim] == mask.shape else slice(None)
+            valid = mask[row] if has_positions(name, wanted, mask) else slice(None)
             difference = np.abs(got[row][valid].astype(np.float64) - wanted[row][valid])
             if not np.isfinite(difference).all():
                 raise GateError(f"{path.name}: {name} must be finite, got values that are not.")

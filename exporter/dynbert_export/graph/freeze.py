@@ -7,7 +7,9 @@ anytime graph with these lengths as its input.
 How the traced graph does "drop and restore" (``modeling/dropping.py``, ``TokenTracker``), which is edited here:
 layer ``i`` computes ``kept_i``, gathers its states, the mask and the votes by it, and ``positions_i`` =
 ``positions_(i-1)[kept_i]``. Before layer ``i`` drops, the states that entered it are scattered into the restored ones;
-a last scatter puts the final states there. So a model of ``n`` layers has ``n`` ScatterElements in a chain.
+a last scatter puts the final states there. So a model of ``n`` layers has ``n`` ScatterElements in a chain, or none,
+where nobody reads the restored states. A mean in the graph weighs the final states by the attention mask, gathered by
+the last layer's positions: which tokens are left of all that there were.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from dynbert_export.graph.editing import (
 from dynbert_export.graph.names import is_kept_positions, kept_positions_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["GraphSpec", "freeze", "hide_kept_positions", "show_kept_positions", "task_outputs"]
 
@@ -174,7 +176,7 @@ def _find_positions(graph: ir.Graph, layer: int) -> ir.Value:
 def _shorten_scatters(graph: ir.Graph, drops: Sequence[bool]) -> None:
     """Keep, of the chain of scatters, those before a layer that drops and the last one."""
     chain = [node for node in graph if node.op_type == "ScatterElements"]
-    if not chain:  # the head reads the first token only
+    if not chain:  # the head reads the first token only, or those that are left
         return
     if len(chain) != len(drops):
         raise _unexpected(f"there must be {len(drops)} ScatterElements, one a layer, got {len(chain)}")
@@ -197,15 +199,8 @@ def _shorten_scatters(graph: ir.Graph, drops: Sequence[bool]) -> None:
 
 def _remove_cuts(graph: ir.Graph, kept: Sequence[ir.Value], drops: Sequence[bool]) -> None:
     """Let everything that was gathered by a layer which drops nothing pass, and name what is left of the positions."""
-    gathers = [node for node in graph if node.op_type == "GatherElements"]
-    by_layer: list[list[ir.Node]] = [[] for _ in kept]
-    for node in gathers:
-        source = trace_back(node.inputs[1], *BROADCAST)
-        layer = next((index for index, value in enumerate(kept) if value is source), None)
-        if layer is None:
-            raise _unexpected(f"{node.name} must gather by a layer's kept tokens")
-        by_layer[layer].append(node)
     positions = [_find_positions(graph, layer) for layer in range(len(kept))]
+    by_layer, by_position = _group_gathers(graph, kept, positions)
     has_dropped = False
     for layer, is_drop in enumerate(drops):
         value = positions[layer]
@@ -213,11 +208,36 @@ def _remove_cuts(graph: ir.Graph, kept: Sequence[ir.Value], drops: Sequence[bool
             replace_value(value, kept[layer])
         if not is_drop:
             _drop_output(graph, value)
-            for node in by_layer[layer]:
-                data = node.inputs[0]
-                if data is not None and (node.outputs[0] is not value or has_dropped):
-                    node.outputs[0].replace_all_uses_with(data)
+            _pass_data(node for node in by_layer[layer] if node.outputs[0] is not value or has_dropped)
         has_dropped = has_dropped or is_drop
+    if not has_dropped:
+        _pass_data(by_position)
+
+
+def _group_gathers(
+    graph: ir.Graph, kept: Sequence[ir.Value], positions: Sequence[ir.Value]
+) -> tuple[list[list[ir.Node]], list[ir.Node]]:
+    """Return the nodes that gather by each layer's kept tokens, and those that gather by the last one's positions."""
+    by_layer: list[list[ir.Node]] = [[] for _ in kept]
+    by_position: list[ir.Node] = []
+    for node in [node for node in graph if node.op_type == "GatherElements"]:
+        source = trace_back(node.inputs[1], *BROADCAST)
+        layer = next((index for index, value in enumerate(kept) if value is source), None)
+        if layer is not None:
+            by_layer[layer].append(node)
+        elif positions and source is positions[-1]:
+            by_position.append(node)
+        else:
+            raise _unexpected(f"{node.name} must gather by a layer's kept tokens, or by the last layer's positions")
+    return by_layer, by_position
+
+
+def _pass_data(gathers: Iterable[ir.Node]) -> None:
+    """Let what reads gathered data read all of it."""
+    for node in gathers:
+        data = node.inputs[0]
+        if data is not None:
+            node.outputs[0].replace_all_uses_with(data)
 
 
 def _drop_output(graph: ir.Graph, value: ir.Value) -> None:

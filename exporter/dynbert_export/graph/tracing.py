@@ -2,7 +2,8 @@
 
 The TorchScript exporter, not ``torch.export``: it takes two seconds where the other takes fifteen, and it turns an
 int64 input tensor into slice bounds without being told anything about them. Optimum names the inputs, outputs and
-dynamic axes, so that its ORTModel classes can run the graphs, and makes the example inputs.
+dynamic axes, so that its ORTModel classes can run the graphs, and makes the example inputs. Only pooled embeddings are
+not for those classes: they ask for token states.
 
 The graph has one more output per layer than is published: ``kept_positions.N``, by which ``graph/freeze.py`` finds each
 layer's cut and ``gates/parity.py`` compares token selection.
@@ -21,7 +22,7 @@ from onnx_ir.passes import common as common_passes
 from dynbert.inputs import INPUT_IDS, LENGTH_CONFIG, TOKEN_TYPE_IDS
 from dynbert_export.graph.editing import clean, from_proto
 from dynbert_export.graph.names import kept_positions_name
-from dynbert_export.tasks import HEADS
+from dynbert_export.tasks import HEADS, POOLED_OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["trace"]
 
 
-def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_token: bool) -> ir.Model:
+def trace(
+    model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_token: bool, is_pooled: bool = False
+) -> ir.Model:
     """Trace a model into one graph that runs every length config, batch and length.
 
     Args:
@@ -43,6 +46,7 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
         task: What it computes.
         opset: Version of the ONNX operators.
         always_keep_cls_token: Whether the graph keeps CLS whatever its significance.
+        is_pooled: Whether the model, one of feature extraction, gives embeddings.
 
     Returns:
         The graph: int64 inputs ``input_ids``, ``attention_mask``, ``token_type_ids``, each ``[batch, sequence]`` (for
@@ -57,7 +61,7 @@ def trace(model: PreTrainedModel, task: Task, *, opset: int, always_keep_cls_tok
     onnx_config = TasksManager.get_exporter_config_constructor(
         exporter="onnx", model_type="bert", task=head.optimum_task, library_name="transformers"
     )(model.config)
-    outputs: Axes = head.outputs or onnx_config.outputs
+    outputs: Axes = POOLED_OUTPUTS if is_pooled else head.outputs or onnx_config.outputs
     num_layers = model.config.num_hidden_layers
     example = onnx_config.generate_dummy_inputs(framework="pt")
     inputs = {name: example[name] for name in onnx_config.inputs}

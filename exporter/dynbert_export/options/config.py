@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, model_validator
 
-from dynbert.manifest import Precision
+from dynbert.errors import InputError
+from dynbert.manifest import Embeddings, Precision, Task
 from dynbert_export.errors import RecipeError
 from dynbert_export.options.faults import explain_faults
 from dynbert_export.options.profiles import NamedLengths, make_profiles
@@ -120,6 +121,8 @@ class ExportConfig(Section):
     """Whether CLS is kept whatever its significance."""
     max_length: Annotated[int | None, Field(ge=MIN_INPUT_TOKENS)] = None
     """Longest input in tokens; None for what the checkpoint says."""
+    embeddings: Annotated[Embeddings, Field(strict=False)] = Embeddings.POOLED
+    """What the graphs of feature extraction give; for the other tasks it must not be given."""
     quantize: Annotated[QuantizeOption, Field(strict=False)] = QuantizeOption.STATIC
     precision: Annotated[PrecisionOption, Field(strict=False)] = PrecisionOption.INT8
     """Where it is not given and ``quantize`` is ``none``, it is ``fp32``."""
@@ -180,6 +183,21 @@ class ExportConfig(Section):
             PrecisionOption.FP32: (Precision.FP32,),
             PrecisionOption.BOTH: (Precision.INT8, Precision.FP32),
         }[self.precision]
+
+    def check_task(self, task: Task) -> None:
+        """Hold the options to the task that the model turns out to have.
+
+        Args:
+            task: What the graphs compute.
+
+        Raises:
+            InputError: If an option was given that another task alone has.
+        """
+        if "embeddings" in self.model_fields_set and task is not Task.FEATURE_EXTRACTION:
+            raise InputError(
+                f"embeddings must be left out for {task.value}, got {self.embeddings.value}. "
+                f"It says what graphs of {Task.FEATURE_EXTRACTION.value} give."
+            )
 
 
 def make_config(recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None) -> ExportConfig:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text
-from dynbert.manifest import ANYTIME, FULL
+from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, pooling_text
+from dynbert.manifest import ANYTIME, FULL, Embeddings
+from dynbert.outputs import LAST_HIDDEN_STATE, SENTENCE_EMBEDDING
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
-    from dynbert.manifest import Manifest
+    from dynbert.manifest import Manifest, ModelInfo
 
 __all__ = ["write_card"]
 
@@ -37,6 +38,7 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
             f"# {model.id}",
             "",
             f"A dynbert bundle of {model.architecture} for {model.task.value}, at most {model.max_length} tokens.",
+            *_describe_embeddings(model),
             "",
             "```python",
             "import dynbert",
@@ -55,6 +57,16 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
             "",
         ]
     )
+
+
+def _describe_embeddings(model: ModelInfo) -> list[str]:
+    """Return the lines about what the graphs of an embedder give."""
+    pooling = pooling_text(model.pooling)
+    if model.embeddings is Embeddings.POOLED:
+        return [f"Its graphs give `{SENTENCE_EMBEDDING}`, one vector a text ({pooling}): no pooling is left to do."]
+    if model.embeddings is Embeddings.TOKEN_STATES:
+        return [f"Its graphs give `{LAST_HIDDEN_STATE}`, one vector a token; dynbert pools them ({pooling})."]
+    return []
 
 
 def _fallback(manifest: Manifest) -> list[str]:

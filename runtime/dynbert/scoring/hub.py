@@ -42,11 +42,12 @@ def open_hub_dataset(name: str, *, split: str, as_names: bool) -> HubDataset:
         MissingPackageError: If the package ``datasets`` is not installed.
     """
     datasets = import_extra("datasets", extra="data", purpose="read sets of the Hugging Face hub")
+    own_error = import_extra("datasets.exceptions", extra="data", purpose="read sets of the hub").DatasetsError
     path, _, config = name.partition(":")
     title = f"{name}, {split}"
     try:
         part = datasets.load_dataset(path, config or None, split=split)
-    except (OSError, ValueError, RuntimeError) as err:
+    except (OSError, ValueError, RuntimeError, own_error) as err:
         reason = str(err).strip().partition("\n")[0] or type(err).__name__
         raise DataError(f"Labelled data must be a set that can be loaded, got {title} ({reason}).") from err
     features = {column: _names_of(feature) for column, feature in part.features.items()}

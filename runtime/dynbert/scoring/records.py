@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,6 +42,9 @@ __all__ = [
 ]
 
 _PARQUET = ".parquet"
+_TOP = "its top"
+"""The place of what is wrong with a file of JSON as a whole."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ROWS_AT_ONCE = 4096
 """Rows of a .parquet that are in memory as Python's objects at a time."""
 
@@ -277,14 +281,14 @@ def _table_rows(rows: Iterator[list[str]]) -> Iterator[Item]:
 
 def _json_lines(text: str, rule: str) -> Iterator[Item]:
     for where, line in _lines(text):
-        yield _json_item(where, _decode(line), rule)
+        yield _json_item(where, _decode(where, line), rule)
 
 
 def _json_items(text: str, rule: str) -> Iterator[Item]:
-    value = _decode(text)
+    value = _decode(_TOP, text)
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
-        raise RowFault("its top", "hold SQuAD json, or a list of texts or objects")
+        raise RowFault(_TOP, "hold SQuAD json, or a list of texts or objects")
     for number, row in enumerate(rows, start=1):
         if isinstance(row, dict) and "paragraphs" in row:
             yield from _article_questions(f"article {number}", row["paragraphs"])
@@ -292,12 +296,18 @@ def _json_items(text: str, rule: str) -> Iterator[Item]:
             yield _json_item(f"item {number}", row, rule)
 
 
-def _decode(text: str) -> Any:
+def _decode(where: str, text: str) -> Any:
     """Return the value of a JSON text; None, which is no item, where it is none."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if _SURROGATE.search(text):  # an escaped half of a pair: json takes it, tokenizers do not
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as err:
+            raise RowFault(where, "hold valid Unicode", got="a lone surrogate") from err
+    return value
 
 
 def _json_item(where: str, value: Any, rule: str) -> Item:

@@ -1,4 +1,8 @@
-"""Embeddings: one vector a text, pooled from its tokens' states exactly as sentence-transformers pools them."""
+"""Embeddings: one vector a text, pooled from its tokens' states as sentence-transformers pools them.
+
+The graphs of a pooled bundle have pooled already. Those of a bundle of token states leave it to this module, which then
+can pool in another way than the checkpoint's.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.manifest import Pooling, PoolingMode, Task
+from dynbert.graph_rows import pooling_text
+from dynbert.manifest import Embeddings, Pooling, PoolingMode, Task
+from dynbert.outputs import LAST_HIDDEN_STATE, SENTENCE_EMBEDDING
 from dynbert.tables import format_table, shorten
 from dynbert.tasks.base import TaskSpec
 from dynbert.tasks.texts import as_texts, text_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from dynbert.manifest import ModelInfo
     from dynbert.tasks.arguments import Texts
-    from dynbert.tasks.base import Given, Shapes, TaskContext
+    from dynbert.tasks.base import Given, Row, Shapes, TaskContext
 
 __all__ = ["SPEC", "embed", "pool"]
 
@@ -52,18 +58,20 @@ def embed(
         truncate: Whether to cut what is longer than the model's maximum length.
         batch_size: Most texts to run together, at least 1.
         pooling: None: as the bundle says. A mode alone (``"mean"``, ``"cls"``) keeps the bundle's normalisation.
+            Graphs that pool can do nothing else than they do.
 
     Returns:
         float32 [hidden] for a single text, [texts, hidden] for a list, in the texts' order.
 
     Raises:
-        InputError: If a text has no token, or is too long and may not be cut, or there is no such pooling.
+        InputError: If a text has no token, or is too long and may not be cut, or there is no such pooling, or the
+            graphs pool in another way.
     """
     items, is_single = as_texts(texts)
-    chosen = _resolve_pooling(pooling, task.model.pooling)
+    read = _choose_reader(_resolve_pooling(pooling, task.model.pooling), task.model)
     embeddings = np.empty((len(items), task.model.hidden_size), np.float32)
     for row in task.run_rows(task.tokenizer.encode(items, truncate=truncate), batch_size):
-        embeddings[row.index] = pool(row.output("last_hidden_state")[None], row.mask[None], chosen)[0]
+        embeddings[row.index] = read(row)
     return np.asarray(embeddings[0]) if is_single else embeddings
 
 
@@ -88,6 +96,19 @@ def pool(states: NDArray[Any], mask: NDArray[np.int64], pooling: Pooling) -> NDA
     return np.asarray(embeddings, np.float32)
 
 
+def _choose_reader(pooling: Pooling, model: ModelInfo) -> Callable[[Row], NDArray[Any]]:
+    """Return what makes an embedding, [hidden], of what a graph gave for a row."""
+    if model.embeddings is not Embeddings.POOLED:
+        return lambda row: pool(row.output(LAST_HIDDEN_STATE)[None], row.mask[None], pooling)[0]
+    if pooling != model.pooling:
+        own, got = pooling_text(model.pooling), pooling_text(pooling)
+        raise InputError(
+            f"pooling must be that of this bundle's graphs, which pool ({own}), got {got}. "
+            f"Leave it out, or export with --embeddings {Embeddings.TOKEN_STATES.value} to choose at each call."
+        )
+    return lambda row: row.output(SENTENCE_EMBEDDING)
+
+
 def _resolve_pooling(pooling: Pooling | PoolingMode | str | None, stated: Pooling | None) -> Pooling:
     """Return the pooling to use; ``stated`` is the bundle's own, if it has one."""
     default = stated or _DEFAULT_POOLING
@@ -103,7 +124,9 @@ def _resolve_pooling(pooling: Pooling | PoolingMode | str | None, stated: Poolin
 
 
 def _output_shapes(model: ModelInfo, rows: int, tokens: int) -> Shapes:
-    return {"last_hidden_state": (rows, tokens, model.hidden_size)}
+    if model.embeddings is Embeddings.POOLED:
+        return {SENTENCE_EMBEDDING: (rows, model.hidden_size)}
+    return {LAST_HIDDEN_STATE: (rows, tokens, model.hidden_size)}
 
 
 def _to_json(given: Given, embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:

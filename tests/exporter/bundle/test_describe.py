@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Embeddings, Task
 from dynbert.probe import read_probe
 from dynbert_export.bundle.describe import describe_model, record_probe
 from dynbert_export.graph.specialise import write_graphs
@@ -19,7 +19,10 @@ _FAST = LengthConfig((20, 10, 5))
 
 
 def _describe(traced, *, mask_token_id=None):
-    return describe_model(traced.checkpoint, always_keep_cls_token=True, mask_token_id=mask_token_id)
+    embeddings = Embeddings.TOKEN_STATES if traced.checkpoint.task is Task.FEATURE_EXTRACTION else None
+    return describe_model(
+        traced.checkpoint, always_keep_cls_token=True, embeddings=embeddings, mask_token_id=mask_token_id
+    )
 
 
 def test_facts_are_the_checkpoint_s(traced):

@@ -34,6 +34,11 @@ from tests.helpers.checkpoints import (
         ({"hidden_act": "magic"}, "hidden_act must be an activation of transformers, got 'magic'"),
         ({"position_embedding_type": "alibi"}, "position_embedding_type must be one of .*, got 'alibi'"),
         ({"pad_token_id": 200}, "pad_token_id must be an id of the vocabulary, got 200"),
+        ({"layer_norm_eps": "small"}, "layer_norm_eps must be a number between 0 and 1, got 'small'"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps must be a number between 0 and 1, got 0"),
+        ({"pruned_heads": {"0": [4]}}, r"pruned_heads must list heads that the layers have, got \[4\] for layer 0"),
+        ({"pruned_heads": {"3": [0]}}, r"pruned_heads must list heads that the layers have, got \[0\] for layer 3"),
+        ({"pruned_heads": {"0": 1}}, "pruned_heads must list heads that the layers have, got 1 for layer 0"),
         ({"max_position_embeddings": 2}, "max_position_embeddings must be at least 3, got 2"),
         (
             {"problem_type": "poetry"},

@@ -8,6 +8,7 @@ import pytest
 from dynbert.errors import InputError
 from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert_export.evaluation.agreement import _MEASURES, AnswerMeasure
+from dynbert_export.evaluation.running import largest_difference
 from dynbert_export.tasks import Metric
 
 _MEAN = Pooling(mode=PoolingMode.MEAN, normalize=False)
@@ -269,7 +270,20 @@ def test_four_choices_after_each_other_compete(wanted, got, expected):
     np.testing.assert_allclose(_choose(wanted, got), np.mean(expected), rtol=1e-6)
 
 
-def test_embeddings_need_a_pooling():
+def test_embeddings_that_the_graph_pooled_are_compared_as_they_are():
+    wanted, got = (np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32) for seed in (0, 1))
+    cosines = (wanted * got).sum(axis=1) / np.linalg.norm(wanted, axis=1) / np.linalg.norm(got, axis=1)
+    outputs = [[{"sentence_embedding": array[:2]}, {"sentence_embedding": array[2:]}] for array in (wanted, got)]
+    feeds = [_feed(4, 2), _feed(3)]  # a mask as wide as an embedding
+    for measure in (AnswerMeasure(Task.FEATURE_EXTRACTION), AnswerMeasure(Task.FEATURE_EXTRACTION, pooling=_CLS)):
+        np.testing.assert_allclose(measure.agreement(*outputs, feeds), cosines.mean(), rtol=1e-5)
+        np.testing.assert_allclose(measure.error(*outputs, feeds), 1 - cosines.mean(), rtol=1e-5)
+    assert largest_difference(*outputs, feeds) == np.abs(wanted.astype(np.float64) - got).max()
+    broken = [{"sentence_embedding": np.full((2, 4), np.nan, np.float32)}, outputs[1][1]]
+    assert np.isnan(AnswerMeasure(Task.FEATURE_EXTRACTION).agreement(outputs[0], broken, feeds))
+
+
+def test_token_states_need_a_pooling():
     with pytest.raises(InputError, match="pooling must be given"):
         AnswerMeasure(Task.FEATURE_EXTRACTION).agreement([{}], [{}], [_feed(2)])
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert_export.errors import ExportError, GateError
 from dynbert_export.gates import invariance
 from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.graph.editing import add_initializer
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
 from dynbert_export.graph.names import kept_positions_name
+from dynbert_export.graph.specialise import rewrite
 from dynbert_export.graph.weights_file import save_sharing_weights
 from dynbert_export.int8.lower import lower
-from tests.helpers.graphs import make_feed, quantize_tiny_model
+from tests.helpers.graphs import make_feed, quantize_tiny_model, trace_tiny_embedder
 
 _COUNTS = LengthConfig((20, 10, 5))
 _FRACTIONS = LengthConfig((0.5, 0.3, 0.2))
@@ -69,6 +72,33 @@ def test_static_graphs_with_heads_pass(traced_models, task, tmp_path):
     path = _write(_published(lower(quantize_tiny_model(traced).qdq), traced, _COUNTS), tmp_path)
     found = _check(path)
     assert (found.inputs, found.near_ties) == (16, 0)
+
+
+@pytest.fixture(scope="module", params=[PoolingMode.MEAN, PoolingMode.CLS])
+def pooled(request, tmp_path_factory):
+    """A model whose graphs give normalised embeddings, and its INT8 graph."""
+    folder = tmp_path_factory.mktemp(request.param)
+    traced = trace_tiny_embedder(folder / "model", Pooling(mode=request.param, normalize=True))
+    rewritten = replace(traced, graph=rewrite(traced.graph, traced.spec))
+    return rewritten, lower(quantize_tiny_model(rewritten).qdq)
+
+
+@pytest.mark.parametrize(("config", "compared"), [(None, 16), (_COUNTS, 16), (_FRACTIONS, 8)])
+def test_static_graph_of_embeddings_passes(pooled, config, compared, tmp_path):
+    traced, int8 = pooled
+    found = _check(_write(_published(int8, traced, config), tmp_path), lengths=config)
+    assert (found.inputs + found.near_ties, found.near_ties) == (compared, 0)
+    assert found.max_abs_difference < 1e-3
+
+
+@pytest.mark.parametrize("config", [None, _COUNTS])
+def test_embeddings_are_held_to_their_own_spread(pooled, config, tmp_path):
+    """Each of 32 numbers is about 0.18: what would be allowed of token states is far too much of it."""
+    traced, int8 = pooled
+    model = _published(int8, traced, config)
+    _shift_outputs(model, 5e-5, by="attention_mask")
+    with pytest.raises(GateError, match=r"sentence_embedding that differs by .*, at most 0\.000\d+ is allowed"):
+        _check(_write(model, tmp_path), lengths=config)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +169,10 @@ def test_graph_fails_when_there_are_near_ties_only(quantized, traced_embedder, t
         _check(_write(model, tmp_path), lengths=counts)
 
 
-def _shift_outputs(model, amount):
-    """Add to the output what depends on the width of the batch."""
+def _shift_outputs(model, amount, *, by=None):
+    """Add to the output what depends on the width of the batch: its own, or that of an input."""
     output = model.graph.outputs[0]
-    shape = ir.node("Shape", [output])
+    shape = ir.node("Shape", [next((value for value in model.graph.inputs if value.name == by), output)])
     width = ir.node("Cast", [shape.outputs[0]], attributes={"to": ir.DataType.FLOAT})
     index = add_initializer(model.graph, "index", np.array(1))
     tokens = ir.node("Gather", [width.outputs[0], index])

@@ -8,7 +8,7 @@ import pytest
 
 from dynbert.errors import BundleError
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Pooling, PoolingMode, Task
 from dynbert_export.errors import GateError
 from dynbert_export.gates import parity
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
@@ -17,7 +17,7 @@ from dynbert_export.graph.freeze import freeze, hide_kept_positions, task_output
 from dynbert_export.graph.tracing import trace
 from dynbert_export.graph.weights_file import save_sharing_weights
 from dynbert_export.variants import anytime_configs
-from tests.helpers.graphs import TracedModel, make_feed, trace_tiny_model
+from tests.helpers.graphs import TracedModel, make_feed, trace_tiny_embedder, trace_tiny_model
 
 _CONFIG = LengthConfig((20, 10, 5))
 
@@ -134,6 +134,90 @@ def test_parity_fails_when_the_graph_is_broken(traced_embedder, damage, message,
         _check(path, traced_embedder)
     assert "fast.fp32.onnx" in str(caught.value)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["fast.fp32.onnx", "weights.bin"]
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory) -> TracedModel:
+    """A model whose graphs give normalised means, hidden size 64: as wide as the longest input is long."""
+    pooling = Pooling(mode=PoolingMode.MEAN, normalize=True)
+    return trace_tiny_embedder(tmp_path_factory.mktemp("pooled") / "model", pooling, hidden_size=64)
+
+
+def _find_weights(model):
+    """Return the node that weighs the states of a mean."""
+    return next(node for node in model.graph if node.op_type == "Mul" and _is_weight(node.inputs[1]))
+
+
+def _is_weight(value):
+    source = producer_of(value, "Unsqueeze")
+    cast = producer_of(source and source.inputs[0], "GatherElements", "Cast")
+    return cast is not None and "attention_mask" in {cast.inputs[0].name, _name_of_source(cast)}
+
+
+def _name_of_source(node):
+    source = producer_of(node.inputs[0], "Cast")
+    return source and source.inputs[0].name
+
+
+def _with_padding_in_the_mean(model):
+    """All weights are one, of the sum and of the count."""
+    weights = _find_weights(model).inputs[1].producer().inputs[0]
+    ones = ir.node("Max", [weights, add_initializer(model.graph, "all", np.float32(1))])
+    model.graph.insert_after(weights.producer(), ones)
+    for use in [use for use in weights.uses() if use.node is not ones]:
+        use.node.replace_input_with(use.idx, ones.outputs[0])
+
+
+def _with_half_the_length(model):
+    """Embeddings are scaled to half of unit length."""
+    norm = next(node for node in model.graph if node.op_type == "ReduceL2")
+    doubled = ir.node("Mul", [norm.outputs[0], add_initializer(model.graph, "two", np.float32(2))])
+    model.graph.insert_after(norm, doubled)
+    for use in [use for use in norm.outputs[0].uses() if use.node is not doubled]:
+        use.node.replace_input_with(use.idx, doubled.outputs[0])
+
+
+@pytest.mark.parametrize("config", [None, _CONFIG, LengthConfig((0.5, 0.3, 0.2))], ids=str)
+def test_parity_holds_when_a_pooled_graph_is_good(pooled, config, tmp_path):
+    parity = _check(_write(_published(pooled, config), tmp_path), pooled, lengths=(config,))
+    assert (parity.inputs, parity.near_ties) == (sum(len(case["input_ids"]) for case in _make_cases(pooled)), 0)
+    assert 0 < parity.max_abs_difference < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("damage", "config"),
+    [
+        (_with_padding_in_the_mean, None),
+        (_with_padding_in_the_mean, LengthConfig((40, 30, 30))),
+        (_with_half_the_length, None),
+        (_with_half_the_length, _CONFIG),
+        (_with_the_least_significant_tokens, _CONFIG),
+        (_with_shifted_states, _CONFIG),
+    ],
+)
+def test_parity_fails_when_a_pooled_graph_is_broken(pooled, damage, config, tmp_path):
+    model = _published(pooled, config)
+    damage(model)
+    with pytest.raises(GateError, match=r"must differ from PyTorch by at most|must keep the tokens that PyTorch keeps"):
+        _check(_write(model, tmp_path), pooled, lengths=(config,))
+
+
+def test_every_number_of_an_embedding_is_compared_where_it_is_as_wide_as_the_input_is_long(pooled, tmp_path):
+    """A mask of the input's tokens, taken for one of the embedding's numbers, would leave the last ones out."""
+    model = _published(pooled, None)
+    output = model.graph.outputs[0]
+    fault = np.zeros((1, 64), np.float32)
+    fault[0, -1] = 1e-3
+    added = ir.node("Add", [output, add_initializer(model.graph, "fault", fault)])
+    added.outputs[0].name, output.name = output.name, "right"
+    added.outputs[0].type, added.outputs[0].shape = output.type, output.shape
+    model.graph.append(added)
+    model.graph.outputs[0] = added.outputs[0]
+    case = make_feed(2, 64)
+    padded = {name: array[1:] for name, array in case.items()}
+    assert padded["attention_mask"].sum() < 64
+    with pytest.raises(GateError, match=r"must differ from PyTorch by at most 0\.0001, got 0\.001"):
+        _check(_write(model, tmp_path), pooled, lengths=(None,), cases=[padded])
 
 
 def test_parity_fails_when_the_full_graph_has_a_changed_weight(traced, tmp_path):

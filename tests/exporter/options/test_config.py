@@ -5,8 +5,9 @@ from __future__ import annotations
 import pydantic
 import pytest
 
+from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Precision
+from dynbert.manifest import Embeddings, Precision, Task
 from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import Gates, make_config
 from dynbert_export.options.vocabularies import QuantizeOption
@@ -82,6 +83,8 @@ def test_make_config_is_frozen_and_leaves_its_arguments_alone():
             {"quantize": "none", "target": ["vnni", "avx2"]},
             "target must be left out where quantize is none, got vnni, avx2. It is for INT8 graphs, and there will be",
         ),
+        ({"embeddings": "means"}, "embeddings must be one of pooled, token-states, got 'means'."),
+        ({"embeddings": None}, "embeddings must be one of pooled, token-states, got None."),
         ({"precision": "fp32", "target": "auto"}, "target must be left out where precision is fp32, got auto."),
     ],
 )
@@ -153,3 +156,19 @@ def test_every_metric_has_a_gate_and_every_gate_a_metric():
 def test_gates_ask_for_nine_tenths_and_more_of_embeddings():
     defaults = {metric: Gates().int8_min_agreement(metric) for metric in Metric}
     assert defaults == dict.fromkeys(Metric, 0.9) | {Metric.COSINE: 0.97}
+
+
+@pytest.mark.parametrize("embeddings", ["pooled", "token-states", Embeddings.POOLED])
+def test_embeddings_are_for_feature_extraction(embeddings):
+    config = make_config({**_NEEDED, "embeddings": embeddings})
+    config.check_task(Task.FEATURE_EXTRACTION)
+    message = rf"^embeddings must be left out for fill-mask, got {embeddings}\. It says what graphs of feature-ext"
+    with pytest.raises(InputError, match=message):
+        config.check_task(Task.FILL_MASK)
+
+
+def test_embeddings_are_pooled_where_nothing_is_said_and_then_any_task_will_do():
+    config = make_config(_NEEDED)
+    assert config.embeddings is Embeddings.POOLED
+    for task in Task:
+        config.check_task(task)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynbert.lengths import LengthConfig
+from dynbert.manifest import Embeddings
 from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import ExportConfig, Gates, make_config
 from dynbert_export.options.profiles import NamedLengths
@@ -39,6 +40,7 @@ def test_load_recipe_reads_every_option(tmp_path):
           balanced: 0.9, 0.8, 0.7
           reference: "(9, 8, 7)"
         always_keep_cls_token: false
+        embeddings: token-states
         max_length: 384
         quantize: dynamic
         precision: both
@@ -67,6 +69,7 @@ def test_load_recipe_reads_every_option(tmp_path):
             NamedLengths("reference", fast),
         ),
         always_keep_cls_token=False,
+        embeddings=Embeddings.TOKEN_STATES,
         max_length=384,
         quantize=QuantizeOption.DYNAMIC,
         precision=PrecisionOption.BOTH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from dynbert.manifest import ANYTIME, FULL, Latency, Precision, Task
+from dynbert.manifest import ANYTIME, FULL, Embeddings, Latency, Precision, Task
 from dynbert_export.report.card import write_card
 from tests.helpers.bundles import make_bundle
 
@@ -52,10 +52,25 @@ def test_card_shows_how_to_call_the_bundle(tmp_path, task, call):
     ],
 )
 def test_card_shows_how_to_call_every_task(manifest, task, call):
-    model = msgspec.structs.replace(manifest.model, task=task)
+    model = msgspec.structs.replace(manifest.model, task=task, embeddings=None)
     card = write_card(msgspec.structs.replace(manifest, model=model), mask_token="<mask>")  # noqa: S106  (no password)
     assert call in card
     assert f"for {task.value}, at most" in card
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "expected"),
+    [
+        (Embeddings.POOLED, "Its graphs give `sentence_embedding`, one vector a text (mean, normalised)"),
+        (
+            Embeddings.TOKEN_STATES,
+            "Its graphs give `last_hidden_state`, one vector a token; dynbert pools them (mean, norm",
+        ),
+    ],
+)
+def test_card_says_what_the_graphs_of_an_embedder_give(tmp_path, embeddings, expected):
+    assert expected in write_card(make_bundle(tmp_path / "toy", embeddings=embeddings).manifest)
+    assert "Its graphs give" not in write_card(make_bundle(tmp_path / "other", task=Task.FILL_MASK).manifest)
 
 
 def test_card_table_has_every_graph(manifest):

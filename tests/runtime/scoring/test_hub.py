@@ -73,6 +73,15 @@ def test_what_cannot_be_loaded_is_one_line():
         load_hub_dataset("owner/gone:x", Task.TEXT_CLASSIFICATION)
 
 
+def test_a_set_with_broken_files_is_one_line(monkeypatch):
+    def load(*_, **__):
+        raise datasets.exceptions.DatasetGenerationError("An error occurred while generating the dataset")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"got owner/set, train \(An error occurred while generating the dataset\)"):
+        load_hub_dataset("owner/set", Task.TEXT_CLASSIFICATION)
+
+
 def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(MissingPackageError, match=r"datasets must be installed to .*'dynbert\[data\]'"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
@@ -14,6 +16,7 @@ from dynbert.scoring.labelled import (
     Columns,
     DataError,
     PlainExample,
+    ProblemType,
     QuestionExample,
     TextExample,
     WordsExample,
@@ -21,6 +24,7 @@ from dynbert.scoring.labelled import (
     load_labelled,
 )
 
+_PROBLEMS = [None, *ProblemType]
 _SINGLE = "single_label_classification"
 _MULTI = "multi_label_classification"
 
@@ -235,6 +239,42 @@ def test_texts_for_embeddings(write, name, content, columns, example):
 
 _TEXT, _QA, _NER = Task.TEXT_CLASSIFICATION, Task.QUESTION_ANSWERING, Task.TOKEN_CLASSIFICATION
 _CHOICE, _EMBED = Task.MULTIPLE_CHOICE, Task.FEATURE_EXTRACTION
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", " ", "a", "B", "1", "0.5", "a|b", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "label", "answer_start"]), inner)
+    ),
+    max_leaves=4,
+)
+_KEYS = {
+    Task.TEXT_CLASSIFICATION: ("text", "text_pair", "label"),
+    Task.QUESTION_ANSWERING: ("id", "question", "context", "answers", "is_impossible"),
+    Task.TOKEN_CLASSIFICATION: ("words", "labels"),
+    Task.MULTIPLE_CHOICE: ("text", "choices", "label"),
+    Task.FEATURE_EXTRACTION: ("text", "text_pair", "score"),
+}
+
+
+@pytest.mark.parametrize("task", list(_KEYS))
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_rows_hold_they_are_examples_or_a_fault(tmp_path_factory, task, data):
+    rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(_KEYS[task], _VALUES)), max_size=3))
+    problem_type = data.draw(st.sampled_from(_PROBLEMS))
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    path.write_text(_jsonl(*rows))
+    fault = None
+    try:
+        loaded = load_labelled(path, task, problem_type=problem_type)
+    except DataError as err:
+        fault = str(err)
+    assert str(path) in fault if fault else len(loaded.examples) == len(rows)
 
 
 _FAULTS = {

@@ -78,6 +78,10 @@ def test_a_missing_package_is_one_line_that_names_the_extra(write, monkeypatch):
         list(read_records(write("a.parquet", b"PAR1")))
 
 
+def test_escaped_pairs_are_characters(write):
+    assert next(read_records(write("a.jsonl", r'"\ud83d\ude00"'))).values == {"text": "\U0001f600"}
+
+
 def test_quotes_mean_something_in_csv_only(write):
     assert next(read_records(write("a.csv", 'text\n"two\nlines ""so"""\n'))).values == {"text": 'two\nlines "so"'}
     tsv = list(read_records(write("a.tsv", 'text\n"open quote\nnext\n')))
@@ -130,6 +134,8 @@ def test_read_records_refuses_what_is_no_readable_file(write, tmp_path, monkeypa
         ("a.jsonl", '{"a": 1}\n{"text": ', "line 2", "hold JSON objects", "something else"),
         ("a.jsonl", "3", "line 1", "hold JSON objects", "something else"),
         ("a.jsonl", "[" * 100_000, "line 1", "hold JSON objects", "something else"),
+        ("a.jsonl", '"fine"\n{"a": "\\ud83d"}', "line 2", "hold valid Unicode", "a lone surrogate"),
+        ("a.json", '["\\uD83d"]', "its top", "hold valid Unicode", "a lone surrogate"),
         ("a.json", '["x", null]', "item 2", "hold JSON objects", "something else"),
         ("a.json", "{", "its top", "hold SQuAD json, or a list of texts or objects", "something else"),
         ("a.json", '{"data": [{"paragraphs": 3}]}', "article 1", "hold SQuAD paragraphs, with", "something else"),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 import dynbert
 from dynbert.errors import BundleError
-from dynbert.manifest import ModelInfo, Task
+from dynbert.manifest import Embeddings, ModelInfo, Task
 from dynbert.model import DynamicBert
 from dynbert.tasks.arguments import DEFAULT_BATCH_SIZE
 from dynbert.tasks.base import Row, TaskContext, label_names, regroup, softmax
@@ -149,7 +149,9 @@ def test_call_blames_the_bundle_when_the_graph_has_another_output(tmp_path, task
     given_by_caller, wanted, got = CALLS[task]
     other = Task.TEXT_CLASSIFICATION if got == "logits" else Task.FEATURE_EXTRACTION
     bundle = make_bundle(tmp_path / "bundle", task=other)
-    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, task=task, mask_token_id=len(WORDS) - 1))
+    embeddings = Embeddings.TOKEN_STATES if task is Task.FEATURE_EXTRACTION else None
+    changes = {"task": task, "embeddings": embeddings, "mask_token_id": len(WORDS) - 1}
+    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, **changes))
     with pytest.raises(BundleError) as info:
         DynamicBert(bundle.folder, manifest)(**given_by_caller)
     assert str(info.value) == f"A graph for this task must have the output {wanted}, got {got}."

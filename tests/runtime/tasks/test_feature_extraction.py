@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import dynbert
 from dynbert import Pooling, PoolingMode
 from dynbert.errors import BundleError, InputError
-from dynbert.manifest import Task
+from dynbert.manifest import Embeddings, Task
+from dynbert.model import DynamicBert
 from dynbert.tasks.feature_extraction import pool
 from tests.helpers.bundles import WORDS, make_bundle
 
+MEAN = Pooling(mode=PoolingMode.MEAN, normalize=False)
 TEXTS = ["the good book", "paris", "zoe was in the old tower, running"]
 
 
@@ -108,15 +111,71 @@ def test_encode_names_rule_and_value_when_input_is_wrong(model, arguments, messa
         model.encode(**arguments)
 
 
-def test_encode_blames_the_bundle_when_the_graph_has_no_states(tmp_path):
-    from msgspec.structs import replace
-
-    from dynbert.model import DynamicBert
-
+@pytest.mark.parametrize(
+    ("embeddings", "output"),
+    [(Embeddings.TOKEN_STATES, "last_hidden_state"), (Embeddings.POOLED, "sentence_embedding")],
+)
+def test_encode_blames_the_bundle_when_the_graph_has_another_output(tmp_path, embeddings, output):
     bundle = make_bundle(tmp_path / "bundle", task=Task.QUESTION_ANSWERING)
-    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, task=Task.FEATURE_EXTRACTION))
-    with pytest.raises(BundleError, match="must have the output last_hidden_state, got start_logits, end_logits"):
+    changes = {"task": Task.FEATURE_EXTRACTION, "embeddings": embeddings, "pooling": MEAN}
+    manifest = replace(bundle.manifest, model=replace(bundle.manifest.model, **changes))
+    with pytest.raises(BundleError, match=f"must have the output {output}, got start_logits, end_logits"):
         DynamicBert(bundle.folder, manifest).encode("the")
+
+
+@pytest.fixture(scope="module")
+def pooled_bundle(tmp_path_factory):
+    """Of CLS, so that it is not the default that is taken for right."""
+    pooling = Pooling(mode=PoolingMode.CLS, normalize=False)
+    return make_bundle(tmp_path_factory.mktemp("pooled"), embeddings=Embeddings.POOLED, pooling=pooling)
+
+
+@pytest.fixture(scope="module")
+def pooled_model(pooled_bundle):
+    return dynbert.load(pooled_bundle.folder)
+
+
+@pytest.mark.parametrize("choice", [{}, {"profile": "fast"}, {"length_config": (3, 2)}, {"length_config": (0.5, 0.25)}])
+def test_embedding_is_what_the_graph_pooled(pooled_model, choice):
+    embeddings = pooled_model.encode(TEXTS, **choice)
+    assert (embeddings.dtype, embeddings.shape) == (np.float32, (3, 8))
+    for text, embedding in zip(TEXTS, embeddings, strict=True):
+        ids = pooled_model._tokenizer.encode([text], truncate=False)[0].ids
+        run = pooled_model.run({"input_ids": [ids]}, **choice)
+        assert set(run) == {"sentence_embedding"}
+        np.testing.assert_allclose(embedding, run["sentence_embedding"][0], rtol=1e-5)
+        np.testing.assert_array_equal(pooled_model(text, **choice), pooled_model.encode(text, **choice))
+    assert np.ptp(embeddings, axis=0).min() > 0
+
+
+def test_embedding_of_a_graph_is_the_oracle_s(pooled_model, pooled_bundle):
+    ids = np.array([[2, *(WORDS.index(word) for word in ("the", "good", "book")), 3]])
+    [expected] = pooled_bundle.expected("full.int8.onnx", ids)["sentence_embedding"]
+    np.testing.assert_allclose(pooled_model.encode("the good book"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", PoolingMode.CLS, Pooling(mode=PoolingMode.CLS, normalize=False)])
+def test_the_pooling_of_the_graphs_may_be_named(pooled_model, pooling):
+    np.testing.assert_array_equal(pooled_model.encode(TEXTS, pooling=pooling), pooled_model.encode(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "got"),
+    [
+        ("mean", "mean, not normalised"),
+        (Pooling(mode=PoolingMode.CLS, normalize=True), "cls, normalised"),
+        (Pooling(mode=PoolingMode.MEAN, normalize=True), "mean, normalised"),
+    ],
+)
+def test_another_pooling_than_that_of_the_graphs_is_refused(pooled_model, pooling, got):
+    message = (
+        rf"^pooling must be that of this bundle's graphs, which pool \(cls, not normalised\), got {got}\. "
+        r"Leave it out, or export with --embeddings token-states to choose at each call\.$"
+    )
+    with pytest.raises(InputError, match=message):
+        pooled_model.encode("the", pooling=pooling)
+    with pytest.raises(InputError, match="pooling must be one of mean, cls, or a Pooling, got 'max'"):
+        pooled_model.encode("the", pooling="max")
 
 
 @pytest.mark.slow
