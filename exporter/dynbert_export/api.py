@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from dynbert_export.errors import explain_missing_packages
+from dynbert_export.errors import check_packages, explain_missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,6 +143,7 @@ def train(
         ExportError: If the checkpoint or the disk fails.
     """
     with explain_missing_packages("train"):
+        check_packages("train")
         from dynbert_export.options.recipe import load_recipe
         from dynbert_export.options.training import make_training_config
         from dynbert_export.training.run import train_checkpoint

@@ -8,6 +8,7 @@ one that lacks the head that was asked for (1).
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dynbert.errors import DynbertError, InputError
@@ -22,6 +23,7 @@ __all__ = [
     "GateError",
     "MissingPackageError",
     "RecipeError",
+    "check_packages",
     "collect_faults",
     "explain_missing_packages",
 ]
@@ -70,9 +72,25 @@ def collect_faults(faults: list[str], *, prefix: str = "") -> Iterator[None]:
 
 _PACKAGES = {
     "export": frozenset({"pydantic"}),
-    "train": frozenset({"pydantic", "torch", "transformers", "accelerate", "datasets", "matplotlib"}),
+    "train": frozenset(
+        {"pydantic", "torch", "transformers", "accelerate", "datasets", "matplotlib", "scipy", "seqeval", "pyarrow"}
+    ),
 }
-"""Extra -> the packages of it that its commands import first; the runtime alone has none of them."""
+"""Extra -> packages of it that its commands would miss, the first of them at once; the runtime alone has none."""
+
+
+def check_packages(extra: str) -> None:
+    """Look for an extra's packages before hours of work end at one that is missing.
+
+    Args:
+        extra: The extra.
+
+    Raises:
+        ModuleNotFoundError: If one is not installed, as importing it would; see ``explain_missing_packages``.
+    """
+    for name in sorted(_PACKAGES[extra]):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 @contextmanager

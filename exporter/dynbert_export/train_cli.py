@@ -12,7 +12,7 @@ import click
 
 import dynbert
 from dynbert.command import report_problems
-from dynbert_export.errors import explain_missing_packages
+from dynbert_export.errors import check_packages, explain_missing_packages
 from dynbert_export.options.vocabularies import MixedPrecision, TrainingTaskOption
 from dynbert_export.terminal import TerminalProgress, choice_of, terminated_like_interrupted
 
@@ -52,7 +52,7 @@ __all__ = ["main"]
     "profiles",
     metavar="[NAME=]LIST",
     multiple=True,
-    help="Lengths to judge the model at, as for dynbert-export. They decide nothing about the training. Repeatable.",
+    help="Lengths to judge the model at, as for dynbert-export: which state is best, not what is trained. Repeatable.",
 )
 @click.option("--ratio-bound", type=float, help="A layer drops at most this share of the tokens that enter it.")
 @click.option("--random-models", type=int, metavar="N", help="Random lengths a step, beside the full and the smallest.")
@@ -114,9 +114,11 @@ def _read_config(recipe: str | None, overrides: dict[str, Any]) -> TrainingConfi
 
 def _run(config: TrainingConfig, *, quiet: bool) -> None:
     with explain_missing_packages("train"):
+        check_packages("train")
         from dynbert_export.training.run import train_checkpoint
+        from dynbert_export.training.workers import is_writer
 
-    if quiet:
+    if quiet or not is_writer():
         train_checkpoint(config)
         return
     from rich.console import Console
@@ -135,3 +137,7 @@ def _format_result(result: TrainingResult) -> str:
         for name, score in result.scores.items()
     ]
     return format_table(rows, ["profile", f"{result.metric} before", "after"])
+
+
+if __name__ == "__main__":  # for torchrun -m
+    main()

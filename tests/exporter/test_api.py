@@ -11,9 +11,11 @@ import dynbert_export
 from dynbert.errors import InputError
 from dynbert.lengths import LengthConfig
 from dynbert_export import pipeline
-from dynbert_export.api import ExportOptions, export
+from dynbert_export.api import ExportOptions, TrainingOptions, export, train
 from dynbert_export.errors import MissingPackageError, RecipeError
 from dynbert_export.options.config import ExportConfig
+from dynbert_export.options.training import TrainingConfig
+from dynbert_export.training import run
 
 
 @pytest.fixture
@@ -107,3 +109,43 @@ def test_import_is_light():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"
+
+
+def test_options_of_a_training_are_the_fields_of_its_config():
+    assert set(TrainingOptions.__annotations__) == set(TrainingConfig.model_fields)
+
+
+def test_options_reach_the_training(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(
+        run, "train_checkpoint", lambda config, *, progress: made.append((config, progress)) or "result"
+    )
+    progress = object()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 3\nepochs: 2\n", encoding="utf-8")
+    result = train(
+        recipe=recipe,
+        model=tmp_path / "model",
+        output=tmp_path / "out",
+        data=tmp_path / "a.csv",
+        eval_data=tmp_path / "b.csv",
+        teacher=tmp_path / "teacher",
+        layers=[0, 1],
+        profiles={"fast": (20, 10)},
+        trainer={"max_grad_norm": 0.5},
+        seed=7,
+        progress=progress,
+    )
+    [(config, given)] = made
+    assert (result, given) == ("result", progress)
+    assert (config.model, config.output) == (str(tmp_path / "model"), tmp_path / "out")
+    assert (config.data, config.eval_data, config.teacher) == tuple(
+        str(tmp_path / name) for name in ("a.csv", "b.csv", "teacher")
+    )
+    assert (config.layers, config.seed, config.epochs, config.trainer) == ((0, 1), 7, 2.0, {"max_grad_norm": 0.5})
+
+
+def test_a_training_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match=r"got no matplotlib\. Run: pip install 'dynbert\[train\]'"):
+        train(model="m", output="o", data="d")

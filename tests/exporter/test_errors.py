@@ -36,3 +36,13 @@ def test_collect_faults_notes_wrong_input_and_nothing_else():
     assert faults == ["a: x must be y.", "z must be y."]
     with pytest.raises(errors.GateError, match="a gate"), errors.collect_faults(faults):
         raise errors.GateError("a gate")
+
+
+def test_packages_are_looked_for_without_importing_them(monkeypatch):
+    errors.check_packages("train")
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "datasets" else name)
+    with (
+        pytest.raises(errors.MissingPackageError, match=r"got no datasets\. Run: pip install 'dynbert\[train\]'"),
+        errors.explain_missing_packages("train"),
+    ):
+        errors.check_packages("train")

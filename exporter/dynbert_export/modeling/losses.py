@@ -18,14 +18,17 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str | None
         logits: ``[batch, labels]``.
         labels: Class numbers ``[batch]``, numbers ``[batch]`` or ``[batch, labels]`` to regress, or 0 and 1 for each
             label ``[batch, labels]``.
-        problem_type: ``regression``, ``single_label_classification`` or ``multi_label_classification``. None derives
-            it as transformers does: regression for one logit, else classes where the labels are whole numbers.
+        problem_type: ``regression``, ``single_label_classification``, ``multi_label_classification`` or ``ranking``.
+            None derives it as transformers does: regression for one logit, else classes where the labels are whole
+            numbers. ``ranking`` is ours, and transformers refuses it in a ``config.json``: one logit and labels from 0
+            to 1.
 
     Returns:
-        A scalar: mean squared error, cross entropy or binary cross entropy.
+        A scalar: mean squared error, cross entropy or binary cross entropy; of a ranking the latter, as
+        sentence-transformers' ``CrossEncoder`` trains one logit.
 
     Raises:
-        InputError: If ``problem_type`` is unknown.
+        InputError: If ``problem_type`` is unknown, or is a ranking by several logits.
     """
     num_labels = logits.shape[-1]
     if problem_type is None:
@@ -43,9 +46,11 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str | None
         return token_loss(logits, labels)
     if problem_type == "multi_label_classification":
         return functional.binary_cross_entropy_with_logits(logits, labels)
+    if problem_type == "ranking" and num_labels == 1:
+        return functional.binary_cross_entropy_with_logits(logits.view(-1), labels.view(-1).to(logits.dtype))
     raise InputError(
-        "config.problem_type must be regression, single_label_classification or multi_label_classification, "
-        f"got {problem_type!r}."
+        "config.problem_type must be regression, single_label_classification, multi_label_classification or, for one "
+        f"logit, ranking, got {problem_type!r} for {num_labels} logits."
     )
 
 

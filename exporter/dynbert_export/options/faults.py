@@ -17,6 +17,7 @@ __all__ = ["explain_faults"]
 
 _RULES = {
     "bool_type": "true or false",
+    "dict_type": "a mapping",
     "float_type": "a number",
     "finite_number": "a finite number",
     "greater_than": "more than {gt}",
@@ -24,10 +25,13 @@ _RULES = {
     "int_type": "a whole number",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
+    "mapping_type": "a mapping",
     "model_type": "a mapping",
     "path_type": "a path",
     "string_too_short": "a hub id or a folder",
     "string_type": "text",
+    "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
 }
 """pydantic's error types in the words of "X must be RULE"."""
 
@@ -57,8 +61,13 @@ def explain_faults(
             yield f"Keys must be text, got {_name(detail)}. Put it in quotes, or take it out."
         elif detail["type"] == "value_error":
             yield from str(detail["ctx"]["error"]).splitlines()  # ours: a whole sentence already
-        elif detail["type"] != "extra_forbidden":
+        elif detail["type"] != "extra_forbidden" and not _is_echo(detail):
             yield _explain_value(detail)
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Return whether a list is too short only for want of entries that have faults of their own."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
 
 
 def _name(detail: ErrorDetails) -> str:

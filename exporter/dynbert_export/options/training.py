@@ -59,7 +59,7 @@ class TrainingConfig(Section):
 
     profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
     """Length configs that the model is judged by beside the full one; without any, the smallest that it is trained
-    for. They decide nothing about the training itself."""
+    for. They decide which state is best and when to stop early, and nothing of what a step trains."""
     ratio_bound: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """A layer drops at most this share of what enters it (Kim and Cho 2021, section 4: 0.2 for 12 layers)."""
     random_models: Annotated[int, Field(ge=0)] = 2
@@ -69,7 +69,8 @@ class TrainingConfig(Section):
     always_keep_cls_token: bool = True
     plain_epochs: Annotated[float | None, Field(ge=0)] = None
     """So many of the first epochs train the full model alone, in a third of the time, as Kim and Cho fine-tune before
-    they drop. None: one where the head is new, none where the checkpoint has it."""
+    they drop. None: one, or half of the training if that is less, where the head is new; none where the checkpoint has
+    it."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
     hidden_weight: Annotated[float, Field(ge=0)] = 0.0
@@ -82,7 +83,7 @@ class TrainingConfig(Section):
     epochs: Annotated[float, Field(gt=0)] = 3.0
     """Devlin et al. 2019, appendix A.3: 2 to 4. Plain ones included."""
     max_steps: Annotated[int | None, Field(ge=1)] = None
-    """Ends the training after so many steps; None for none."""
+    """Ends the training after so many steps, if it is not over by then; None for none."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """A device; Devlin et al. 2019: 16 or 32."""
     eval_batch_size: Annotated[int, Field(ge=1)] = 64

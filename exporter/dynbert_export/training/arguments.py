@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import InputError
 from dynbert_export.options.vocabularies import MixedPrecision
+from dynbert_export.training.workers import count_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from transformers import TrainingArguments
 
     from dynbert_export.options.training import TrainingConfig
 
-__all__ = ["BEST_METRIC", "make_arguments"]
+__all__ = ["BEST_METRIC", "count_steps", "make_arguments"]
 
 BEST_METRIC = "score"
 """What the best state is chosen by: the mean of the metric over the full model and the profiles."""
@@ -24,6 +27,23 @@ BEST_METRIC = "score"
 _LOGS_PER_EPOCH = 20
 _STATES_KEPT = 2
 """The newest one, and the best."""
+_FIXED: Mapping[str, Any] = {
+    # A resumed training goes on where it was, with all that it was doing.
+    "save_only_model": False,
+    "ignore_data_skip": False,
+    # The judge takes the logits and labels of all rows at once.
+    "prediction_loss_only": False,
+    "batch_eval_metrics": False,
+    "eval_do_concat_batches": True,
+    "label_names": None,
+    # The sampler here groups rows by length, and in an order that resuming keeps.
+    "group_by_length": False,
+    # A step runs a wrapped model several times before it goes backwards: buffers must stay as they were for the first
+    # run, and no run may decide which weights the others leave out.
+    "ddp_broadcast_buffers": False,
+    "ddp_find_unused_parameters": False,
+}
+"""What must not be otherwise."""
 
 
 def make_arguments(config: TrainingConfig, folder: Path, *, steps_per_epoch: int) -> TrainingArguments:
@@ -39,16 +59,44 @@ def make_arguments(config: TrainingConfig, folder: Path, *, steps_per_epoch: int
 
     Raises:
         InputError: If the recipe's section ``trainer`` has an argument that Trainer has not or that an option here
-            sets, or Trainer refuses one.
+            sets, Trainer refuses one, or there is no such tracker.
     """
     from transformers import TrainingArguments
 
+    _check_trackers(config.report_to)
     owned = _own_arguments(config, folder, steps_per_epoch)
     _check_further(config.trainer, owned, [each.name for each in fields(TrainingArguments)])
     try:
-        return TrainingArguments(**owned, **config.trainer)
+        return TrainingArguments(**{**_choose_device(), **config.trainer, **owned})
     except (TypeError, ValueError, ImportError) as err:  # such as bf16 on a device without it, or a missing tracker
         raise InputError(f"Options must be such that transformers can train by them, got: {err}") from err
+
+
+def count_steps(config: TrainingConfig, steps_per_epoch: int) -> int:
+    """Return how many steps a training has.
+
+    Args:
+        config: The options.
+        steps_per_epoch: Updates of the weights an epoch.
+
+    Returns:
+        Those of its epochs, or ``max_steps`` where they are more.
+    """
+    steps = math.ceil(config.epochs * steps_per_epoch)
+    return steps if config.max_steps is None else min(steps, config.max_steps)
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    """Refuse a tracker that transformers does not know, or whose package is missing."""
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+    try:
+        for callback in get_reporting_integration_callbacks(list(names)):  # type: ignore[no-untyped-call]
+            callback()
+    except (ValueError, RuntimeError, ImportError) as err:
+        raise InputError(
+            f"report_to must name trackers whose packages are installed, got {', '.join(names)}: {err}"
+        ) from err
 
 
 def _own_arguments(config: TrainingConfig, folder: Path, steps_per_epoch: int) -> dict[str, Any]:
@@ -70,7 +118,7 @@ def _own_arguments(config: TrainingConfig, folder: Path, steps_per_epoch: int) -
         **_choose_precision(config.mixed_precision),
         "output_dir": str(folder),
         "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps or -1,
+        "max_steps": count_steps(config, steps_per_epoch),
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.eval_batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation,
@@ -89,8 +137,17 @@ def _own_arguments(config: TrainingConfig, folder: Path, steps_per_epoch: int) -
         "seed": config.seed,
         "data_seed": config.seed,
         "disable_tqdm": True,
+        "restore_callback_states_from_checkpoint": True,  # how often no evaluation was better, for early stopping
+        **_FIXED,
         "dataloader_pin_memory": torch.cuda.is_available(),  # else torch warns of it at every loader
     }
+
+
+def _choose_device() -> dict[str, bool]:
+    """Return what processes without an accelerator must say to work together: by itself each would train alone."""
+    import torch
+
+    return {"use_cpu": True} if count_workers() > 1 and not torch.accelerator.is_available() else {}
 
 
 def _choose_precision(option: MixedPrecision) -> dict[str, bool]:
@@ -106,7 +163,7 @@ def _choose_precision(option: MixedPrecision) -> dict[str, bool]:
 def _check_further(given: Any, owned: dict[str, Any], known: list[str]) -> None:
     for name in given:
         if name in owned:
-            raise InputError(f"trainer must not set {name}, got it in the recipe. An option of dynbert-train does.")
+            raise InputError(f"trainer must not set {name}, got {given[name]!r}. dynbert-train sets it itself.")
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL
+from dynbert_export.training.length_drop import SMALLEST, smallest_fractions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["write_card"]
 
 
-def write_card(path: Path, start: Start, record: TrainingRecord, config: TrainingConfig) -> None:
+def write_card(path: Path, start: Start, record: TrainingRecord, config: TrainingConfig, *, steps: int) -> None:
     """Write the card.
 
     Args:
@@ -26,17 +28,18 @@ def write_card(path: Path, start: Start, record: TrainingRecord, config: Trainin
         start: What was trained.
         record: What for.
         config: How.
+        steps: Updates of the weights.
     """
-    path.write_text("\n".join(_lines(start, record, config)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(_lines(start, record, config, steps)) + "\n", encoding="utf-8")
 
 
-def _lines(start: Start, record: TrainingRecord, config: TrainingConfig) -> Iterator[str]:
-    least = LengthConfig(tuple(round(float(length), 3) for length in record.lengths.lengths))
+def _lines(start: Start, record: TrainingRecord, config: TrainingConfig, steps: int) -> Iterator[str]:
+    least = _rounded(record.lengths)
     yield f"# {config.output.name}"
     yield ""
     yield (
         f"A length-adaptive BERT for {start.task.value}, trained by `dynbert-train` from {start.source.name} on "
-        f"{record.data}: it bears a layer dropping up to {config.ratio_bound:.0%} of the tokens that enter it."
+        f"{record.data}{_bears(record, config)}."
     )
     yield ""
     yield f"| profile | {record.metric} before | {record.metric} after |"
@@ -45,7 +48,8 @@ def _lines(start: Start, record: TrainingRecord, config: TrainingConfig) -> Iter
         before = record.before.get(name)
         yield f"| {name} | {'' if before is None else f'{before:.4f}'} | {score:.4f} |"
     yield ""
-    shown = {profile.name: profile.lengths for profile in config.profiles} or {"smallest": least}
+    smallest = smallest_fractions(len(start.layers), config.ratio_bound)
+    shown = {profile.name: profile.lengths for profile in config.profiles} or {SMALLEST: _rounded(smallest)}
     lengths = "; ".join(f"`{name}` keeps {lengths}" for name, lengths in shown.items())
     yield f"Judged on {record.evaluation}. `{FULL}` drops nothing; {lengths}."
     yield ""
@@ -56,6 +60,18 @@ def _lines(start: Start, record: TrainingRecord, config: TrainingConfig) -> Iter
     yield "```"
     yield ""
     yield (
-        f"{config.epochs:g} epochs, batches of {config.batch_size * config.gradient_accumulation}, learning rate "
+        f"{steps} steps, batches of {config.batch_size * config.gradient_accumulation}, learning rate "
         f"{config.learning_rate:g}, seed {config.seed}. The curve is in `training.png`, its numbers in `metrics.jsonl`."
     )
+
+
+def _bears(record: TrainingRecord, config: TrainingConfig) -> str:
+    """Return what the model was trained to bear, unless it never dropped a token."""
+    if min(record.lengths.lengths) == 1.0:
+        return ""
+    return f": it bears a layer dropping up to {config.ratio_bound:.0%} of the tokens that enter it"
+
+
+def _rounded(lengths: LengthConfig) -> LengthConfig:
+    """Return shares with few digits that are no smaller: what keeps them was trained for."""
+    return LengthConfig(tuple(math.ceil(length * 1000) / 1000 for length in lengths.lengths))

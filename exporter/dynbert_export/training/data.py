@@ -10,7 +10,7 @@ import numpy as np
 
 from dynbert.errors import InputError
 from dynbert.scoring.examples import Columns, QuestionExample
-from dynbert.scoring.labelled import load_hub_dataset, load_labelled
+from dynbert.scoring.labelled import is_data_file, load_hub_dataset, load_labelled
 
 if TYPE_CHECKING:
     from dynbert.scoring.examples import LabelledData
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["read_data"]
 
 _MAX_HELD_OUT = 1000
-_FILE_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet", ".conll")
 
 
 def read_data(config: TrainingConfig, start: Start) -> tuple[LabelledData, LabelledData]:
@@ -35,16 +34,29 @@ def read_data(config: TrainingConfig, start: Start) -> tuple[LabelledData, Label
 
     Raises:
         DataError: If a row cannot be used, or there are too few.
-        InputError: If the data's kind of label is not the model's.
+        InputError: If there is nothing to hold out, or no such problem type.
     """
     columns = Columns(config.text_column, config.pair_column, config.label_column, config.choice_columns)
     asked = config.problem_type or start.problem_type
 
     def read(name: str, split: str, labels: tuple[str, ...], problem_type: str | None) -> LabelledData:
-        if Path(name).is_file() or name.lower().endswith(_FILE_ENDINGS):
-            return load_labelled(Path(name), start.task, columns=columns, label_names=labels, problem_type=problem_type)
+        if is_data_file(name):
+            return load_labelled(
+                Path(name),
+                start.task,
+                columns=columns,
+                label_names=labels,
+                problem_type=problem_type,
+                for_training=True,
+            )
         return load_hub_dataset(
-            name, start.task, split=split, columns=columns, label_names=labels, problem_type=problem_type
+            name,
+            start.task,
+            split=split,
+            columns=columns,
+            label_names=labels,
+            problem_type=problem_type,
+            for_training=True,
         )
 
     training = read(config.data, config.split, start.labels, asked)

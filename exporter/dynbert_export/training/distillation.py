@@ -1,6 +1,6 @@
 """What a smaller model learns from a larger one: one loss a task, on the same batch.
 
-In-place distillation (Yu and Huang 2019; Kim and Cho 2021, section 3.2): the model that drops tokens is to answer what
+In-place distillation (Yu and Huang 2019; Kim and Cho 2021): the model that drops tokens is to answer what
 the full one answers. The student's distribution is the one that is adapted, so that the divergence is KL(teacher ||
 student); temperature and its square as in Hinton et al. 2015, section 2. Numbers take the squared error, embeddings the
 angle, and the similarities within a batch. The teacher's side never gets a gradient.

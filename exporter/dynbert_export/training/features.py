@@ -51,13 +51,26 @@ class Features:
     windows: tuple[Window, ...] = field(default=())
     """Question answering: what each row is a part of."""
 
+    def sorted_by_length(self) -> Features:
+        """Return the same rows, the longest first.
+
+        Fractions of a length are those of the padded batch: among longer ones a short text would keep all of its
+        tokens, and the model be judged by what no profile does.
+
+        Returns:
+            The rows, with their lengths and windows.
+        """
+        order = sorted(range(len(self.lengths)), key=lambda row: -self.lengths[row])
+        windows = tuple(self.windows[row] for row in order) if self.windows else ()
+        return Features(self.rows.select(order), tuple(self.lengths[row] for row in order), windows)
+
 
 def make_features(data: LabelledData, tokenizer: PreTrainedTokenizerFast, *, max_length: int) -> Features:
     """Tokenize labelled examples.
 
     Args:
         data: The examples.
-        tokenizer: The checkpoint's.
+        tokenizer: As from ``load_training_tokenizer``.
         max_length: Longest input in tokens. Texts are cut, contexts of questions read in windows.
 
     Returns:
@@ -95,7 +108,7 @@ def make_collator(task: Task, tokenizer: PreTrainedTokenizerFast) -> Callable[[l
 
     Args:
         task: What the rows are for.
-        tokenizer: The checkpoint's.
+        tokenizer: As from ``load_training_tokenizer``.
 
     Returns:
         A function from rows to tensors.
@@ -194,7 +207,7 @@ def _encode_windows(
         example.context,
         truncation="only_second",
         max_length=max_length,
-        stride=min(_STRIDE, (max_length - taken - 1) // 2),  # the pair's last SEP is one token more
+        stride=min(_STRIDE, max(max_length - taken - 1, 0) // 2),  # the pair's last SEP is one token more
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
@@ -220,7 +233,8 @@ def _find_span(example: QuestionExample, offsets: Sequence[tuple[int, int] | Non
     if not example.answers:
         return 0, 0
     answer = example.answers[0]
-    first, stop = answer.start, answer.start + len(answer.text)
+    first = answer.start + len(answer.text) - len(answer.text.lstrip())  # no token has the blanks around it
+    stop = answer.start + len(answer.text.rstrip())
     inside = [index for index, span in enumerate(offsets) if span is not None and span[0] < stop and span[1] > first]
     if not inside or offsets[inside[0]][0] > first or offsets[inside[-1]][1] < stop:  # type: ignore[index]  # inside has spans only
         return 0, 0

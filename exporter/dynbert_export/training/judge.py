@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.manifest import Task
+from dynbert.scoring.examples import PlainExample
 from dynbert.scoring.metrics import (
     are_entities,
     score_choices,
@@ -39,6 +40,8 @@ __all__ = ["Judge", "find_training_metric"]
 _IGNORED = -100
 _MAX_ANSWER_TOKENS = 30
 """Longest answer; as in transformers' examples."""
+_TEXTS_AT_ONCE = 1024
+"""Similarities of so many texts to all partners are in memory at a time."""
 _BEST_ENDS = 20
 """So many of the likeliest starts and ends are combined; as in transformers' examples."""
 
@@ -88,7 +91,7 @@ class Judge:
         """Return all metrics.
 
         Args:
-            prediction: transformers' ``EvalPrediction``: logits, and labels, of all rows in their order.
+            prediction: transformers' ``EvalPrediction``: logits, and labels, of all rows in the order of ``features``.
 
         Returns:
             Name -> number.
@@ -96,18 +99,19 @@ class Judge:
         predicted, labels = prediction.predictions, prediction.label_ids
         return _JUDGES[self.data.task](self, predicted, labels)
 
-    def pick(self, found: Mapping[str, float]) -> dict[str, float]:
+    def pick(self, found: Mapping[str, float], *, prefix: str) -> dict[str, float]:
         """Return the deciding number of each profile, from what ``LengthDropTrainer.evaluate`` returns.
 
         Args:
-            found: ``eval_PROFILE_METRIC`` -> number.
+            found: ``PREFIX_PROFILE_METRIC`` -> number.
+            prefix: As ``evaluate`` was given it.
 
         Returns:
             Profile -> number.
         """
         suffix = f"_{self.metric}"
         return {
-            key.removeprefix("eval_").removesuffix(suffix): value
+            key.removeprefix(f"{prefix}_").removesuffix(suffix): value
             for key, value in found.items()
             if key.endswith(suffix)
         }
@@ -149,16 +153,25 @@ def _judge_answers(judge: Judge, logits: Any, _labels: Any) -> dict[str, float]:
     }
 
 
-def _judge_embeddings(_judge: Judge, embeddings: Any, wanted: Any) -> dict[str, float]:
-    """Judge by the cosine to what the teacher makes and, where there are pairs, by finding each text's partner."""
+def _judge_embeddings(judge: Judge, embeddings: Any, wanted: Any) -> dict[str, float]:
+    """Judge by the cosine to what the teacher makes and, where there are partners, by finding each text's own."""
+    data = judge.data
     got = embeddings if isinstance(embeddings, tuple) else (embeddings,)
     teacher = wanted if isinstance(wanted, tuple) else (wanted,)
     unit, unit_teacher = _as_unit(got[0]), _as_unit(teacher[0])
     found = {"cosine": float((unit * unit_teacher).sum(axis=1).mean())}
-    if len(got) > 1:
-        similar = unit @ _as_unit(got[1]).T
-        found["recall_at_1"] = float((similar.argmax(axis=1) == np.arange(len(similar))).mean())
+    if len(got) > 1 and not any(isinstance(each, PlainExample) and each.score is not None for each in data.examples):
+        found["recall_at_1"] = _measure_recall(unit, _as_unit(got[1]))
     return found
+
+
+def _measure_recall(texts: NDArray[Any], partners: NDArray[Any]) -> float:
+    """Return the share of texts that are nearest to their own partner, of all partners."""
+    found = 0
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):
+        nearest = (texts[first : first + _TEXTS_AT_ONCE] @ partners.T).argmax(axis=1)
+        found += int((nearest == np.arange(first, first + len(nearest))).sum())
+    return found / len(texts)
 
 
 def _read_answers(

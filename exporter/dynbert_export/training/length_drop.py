@@ -23,7 +23,10 @@ from dynbert.lengths import LengthConfig, minimum_fraction_tokens
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DroppedModel", "LengthDrop", "sample_dropped", "smallest_fractions", "smallest_lengths"]
+__all__ = ["SMALLEST", "DroppedModel", "LengthDrop", "sample_dropped", "smallest_fractions", "smallest_lengths"]
+
+SMALLEST = "smallest"
+"""Name of the profile that a model is judged by where none was asked for: the least lengths that it is trained for."""
 
 
 @dataclass(frozen=True)

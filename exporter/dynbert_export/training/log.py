@@ -25,12 +25,22 @@ class MetricsLog(TrainerCallback):
         """
         self._path = path
 
+    def rewrite(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write all entries that there are, in place of a line that a killed training may have left half-written.
+
+        Args:
+            entries: Of Trainer's log.
+        """
+        self._path.write_text("".join(map(_to_line, entries)), encoding="utf-8")
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
-        self._path.write_text("".join(map(_to_line, state.log_history)), encoding="utf-8")
+        if state.is_world_process_zero:
+            self.rewrite(state.log_history)
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(_to_line(state.log_history[-1]))
+        if state.is_world_process_zero:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_to_line(state.log_history[-1]))
 
 
 class StepReport(TrainerCallback):

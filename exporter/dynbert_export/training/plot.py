@@ -14,13 +14,16 @@ _LOSSES = {"loss": "sum", "full_loss": "full", "smallest_loss": "smallest, from 
 """Key in the log -> what the picture calls it."""
 
 
-def plot_training(path: Path, entries: Sequence[Mapping[str, Any]], *, metric: str) -> None:
+def plot_training(
+    path: Path, entries: Sequence[Mapping[str, Any]], *, metric: str, before: Mapping[str, float]
+) -> None:
     """Draw a training.
 
     Args:
         path: The picture, PNG.
         entries: Of the log.
         metric: What profiles are judged by.
+        before: Profile -> how good it was before training.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,14 +32,13 @@ def plot_training(path: Path, entries: Sequence[Mapping[str, Any]], *, metric: s
     FigureCanvasAgg(figure)
     losses, scores = figure.subplots(1, 2)
     for key, label in _LOSSES.items():
-        points = [(entry["step"], entry[key]) for entry in entries if key in entry and "eval_score" not in entry]
+        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
         if points:
             losses.plot(*zip(*points, strict=True), label=label)
-    suffix = f"_{metric}"
-    names = [key for entry in entries for key in entry if key.startswith("eval_") and key.endswith(suffix)]
-    for key in dict.fromkeys(names):
-        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
-        scores.plot(*zip(*points, strict=True), marker="o", label=key.removeprefix("eval_").removesuffix(suffix))
+    for profile, score in before.items():
+        key = f"eval_{profile}_{metric}"
+        points = [(0, score), *((entry["step"], entry[key]) for entry in entries if key in entry)]
+        scores.plot(*zip(*points, strict=True), marker="o", label=profile)
     for axes, title in ((losses, "Loss"), (scores, metric.replace("_", " "))):
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)

@@ -2,48 +2,84 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import os
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL, Task
 from dynbert_export.bundle.publish import check_place, stage_folder
-from dynbert_export.checkpoint.json_files import read_json_object, write_json
-from dynbert_export.checkpoint.tokenizer import load_tokenizer
 from dynbert_export.checkpoint.training_record import TrainingRecord, is_trained_checkpoint
+from dynbert_export.errors import ExportError
 from dynbert_export.options.profiles import check_lengths
 from dynbert_export.progress import SilentProgress, StepProgress
 from dynbert_export.threads import torch_threads
-from dynbert_export.training.arguments import make_arguments
+from dynbert_export.training.arguments import count_steps, make_arguments
+from dynbert_export.training.checks import check_fit, check_options
 from dynbert_export.training.data import read_data
 from dynbert_export.training.features import make_collator, make_features
 from dynbert_export.training.judge import Judge
-from dynbert_export.training.length_drop import LengthDrop, smallest_fractions
+from dynbert_export.training.length_drop import SMALLEST, LengthDrop, smallest_fractions
 from dynbert_export.training.log import MetricsLog, StepReport
-from dynbert_export.training.model import build_model, find_start, fit_head, load_teacher
+from dynbert_export.training.model import (
+    build_model,
+    find_start,
+    fit_head,
+    load_teacher,
+    load_training_tokenizer,
+)
 from dynbert_export.training.objective import Distillation, EmbeddingLosses, LabelLosses, Objective
 from dynbert_export.training.save import save_checkpoint
-from dynbert_export.training.state import open_state
-from dynbert_export.training.trainer import LengthDropTrainer
+from dynbert_export.training.state import explain_disk, find_state
+from dynbert_export.training.trainer import BestStateHere, LastEvaluation, LengthDropTrainer
+from dynbert_export.training.workers import count_workers, is_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from dynbert.lengths import LengthConfig
     from dynbert.scoring.examples import LabelledData
     from dynbert_export.options.training import TrainingConfig
     from dynbert_export.training.model import Start
     from dynbert_export.training.objective import Losses
     from dynbert_export.training.state import TrainingState
 
-__all__ = ["SMALLEST", "TrainingResult", "check_training_output", "train_checkpoint"]
+__all__ = ["TrainingResult", "check_training_output", "train_checkpoint"]
 
-_BEFORE_FILE = "before.json"
+_PRECISION_VARIABLE = "ACCELERATE_MIXED_PRECISION"
+"""Of the environment: transformers leaves a training's there, for the next one in the same process to find."""
 
-SMALLEST = "smallest"
-"""Name of the profile that a model is judged by where none was asked for: the least lengths that it is trained for."""
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained, on what."""
+
+    config: TrainingConfig
+    start: Start
+    training: LabelledData
+    evaluation: LabelledData
+
+    @property
+    def smallest(self) -> LengthConfig:
+        """The least lengths that a step may train."""
+        return smallest_fractions(len(self.start.layers), self.config.ratio_bound)
+
+    def plain_epochs(self, steps_per_epoch: int) -> float:
+        """Return how many of the first epochs drop nothing."""
+        if self.config.plain_epochs is not None:
+            return self.config.plain_epochs
+        return 0.0 if self.start.has_head else min(1.0, self._epochs(steps_per_epoch) / 2)
+
+    def drops(self, steps_per_epoch: int) -> bool:
+        """Return whether any step teaches a model that drops tokens."""
+        return self.config.distillation_weight > 0 and self.plain_epochs(steps_per_epoch) < self._epochs(
+            steps_per_epoch
+        )
+
+    def _epochs(self, steps_per_epoch: int) -> float:
+        return count_steps(self.config, steps_per_epoch) / steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -75,37 +111,35 @@ def train_checkpoint(config: TrainingConfig, *, progress: StepProgress | None = 
         DataError: If the data cannot be used; before anything is trained.
         ExportError: If the checkpoint or the disk fails; nothing is published then.
     """
-    progress = progress or SilentProgress()
+    progress = progress if progress is not None and is_writer() else SilentProgress()
     with progress.stage("check"):
-        check_training_output(config.output, overwrite=config.overwrite)
-        start = find_start(
-            config.model, revision=config.revision, task=config.task, max_length=config.max_length, layers=config.layers
-        )
-        _check_lengths(config, start)
-        training, evaluation = read_data(config, start)
-        state = open_state(config)
-    for note in start.notes:
+        state = find_state(config)
+        check_training_output(config.output, overwrite=state.may_overwrite)
+        plan = _make_plan(config)
+    for note in plan.start.notes:
         progress.note(note)
-    with torch_threads(config.threads):
-        trainer, judge = _prepare(config, start, training, evaluation, state, progress)
-        before = _judge_before(trainer, judge, state, progress)
+    with torch_threads(config.threads), _restored_environment():
+        with state.discarded_on_failure():
+            trainer, judge, steps_per_epoch = _prepare(plan, state, progress)
+            before = _judge_before(trainer, judge, state, progress)
+        if not plan.drops(steps_per_epoch):
+            progress.note("No step drops tokens: the model is fine-tuned, and not taught to bear any loss of them.")
         _run(trainer, state, progress)
+        _check_finite(trainer.model)
         with progress.stage("judge"):
-            scores = judge.pick(trainer.evaluate())
-        record = TrainingRecord(
-            lengths=smallest_fractions(len(start.layers), config.ratio_bound),
-            data=training.name,
-            evaluation=evaluation.name,
-            metric=judge.metric,
-            scores=scores,
-            before=before,
-        )
-        with (
-            progress.stage("publish"),
-            stage_folder(config.output, check_training_output, overwrite=config.overwrite) as staging,
-        ):
-            save_checkpoint(staging.bundle, trainer.model, start, record, config, log=state.log)
-    state.remove()
+            scores = judge.pick(trainer.evaluate(metric_key_prefix="final"), prefix="final")
+        if is_writer():
+            record = TrainingRecord(
+                lengths=plan.smallest
+                if plan.drops(steps_per_epoch)
+                else LengthConfig.everything(len(plan.start.layers)),
+                data=plan.training.name,
+                evaluation=plan.evaluation.name,
+                metric=judge.metric,
+                scores=scores,
+                before=before,
+            )
+            _publish(plan, state, trainer.model, record, progress)
     return TrainingResult(config.output, judge.metric, scores, before)
 
 
@@ -122,65 +156,78 @@ def check_training_output(output: Path, *, overwrite: bool) -> None:
     check_place(output, what="trained checkpoint", is_ours=is_trained_checkpoint, overwrite=overwrite)
 
 
-def _check_lengths(config: TrainingConfig, start: Start) -> None:
-    """Hold the profiles to the model that they are for."""
+def _make_plan(config: TrainingConfig) -> _Plan:
+    """Read checkpoint and data, and hold them and the options to one another."""
+    start = find_start(
+        config.model, revision=config.revision, task=config.task, max_length=config.max_length, layers=config.layers
+    )
+    check_options(config, start)
     check_lengths(config.profiles, num_layers=len(start.layers), max_length=start.max_length)
+    training, evaluation = read_data(config, start)
+    check_fit(config, start, training)
+    return _Plan(config, start, training, evaluation)
 
 
-def _prepare(
-    config: TrainingConfig,
-    start: Start,
-    training: LabelledData,
-    evaluation: LabelledData,
-    state: TrainingState,
-    progress: StepProgress,
-) -> tuple[LengthDropTrainer, Judge]:
-    """Return the trainer, with everything that it works on."""
-    from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+def _prepare(plan: _Plan, state: TrainingState, progress: StepProgress) -> tuple[LengthDropTrainer, Judge, int]:
+    """Return the trainer, with everything that it works on, the judge, and the steps of an epoch."""
+    from transformers import PrinterCallback, set_seed
 
+    config, start = plan.config, plan.start
     with progress.stage("tokenize"):
-        tokenizer = load_tokenizer(start)
+        tokenizer = load_training_tokenizer(start)
         rows, held_out = (
-            make_features(data, tokenizer, max_length=start.max_length) for data in (training, evaluation)
+            make_features(data, tokenizer, max_length=start.max_length) for data in (plan.training, plan.evaluation)
         )
+        judge = Judge(plan.evaluation, held_out.sorted_by_length())
+    steps_per_epoch = -(-len(rows.lengths) // (config.batch_size * config.gradient_accumulation * count_workers()))
+    arguments = make_arguments(config, state.folder, steps_per_epoch=steps_per_epoch)
     with progress.stage("load model"):
         set_seed(config.seed)  # decides the weights of a new head
-        model = build_model(start, fit_head(start, training))
-    judge = Judge(evaluation, held_out)
-    plain_epochs = config.plain_epochs if config.plain_epochs is not None else float(not start.has_head)
-    callbacks: list[Any] = [MetricsLog(state.log)]
-    if config.early_stopping is not None:
-        callbacks.append(EarlyStoppingCallback(config.early_stopping))
-    batch = config.batch_size * config.gradient_accumulation
+        model = build_model(start, fit_head(start, plan.training))
+        objective = _make_objective(plan)
+    if is_writer():
+        state.begin()
+    arguments.distributed_state.wait_for_everyone()
     trainer = LengthDropTrainer(
-        objective=_make_objective(config, start, training, model),
+        objective=objective,
         lengths=rows.lengths,
-        eval_lengths=_list_eval_lengths(config, start),
-        plain_epochs=plain_epochs,
+        eval_lengths=_list_eval_lengths(plan),
+        plain_epochs=plan.plain_epochs(steps_per_epoch),
         metric=judge.metric,
         model=model,
-        args=make_arguments(config, state.folder, steps_per_epoch=-(-len(rows.lengths) // batch)),
+        args=arguments,
         train_dataset=rows.rows,
-        eval_dataset=held_out.rows,
+        eval_dataset=judge.features.rows,
         data_collator=make_collator(start.task, tokenizer),
         compute_metrics=judge,
-        callbacks=callbacks,
+        callbacks=_list_callbacks(config, state),
     )
     trainer.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
-    return trainer, judge
+    return trainer, judge, steps_per_epoch
 
 
-def _list_eval_lengths(config: TrainingConfig, start: Start) -> dict[str, LengthConfig | None]:
+def _list_callbacks(config: TrainingConfig, state: TrainingState) -> list[Any]:
+    """Return what Trainer is to do beside training."""
+    from transformers import EarlyStoppingCallback
+
+    callbacks: list[Any] = [MetricsLog(state.log), BestStateHere(state.folder)]
+    if config.eval_every is not None:
+        callbacks.append(LastEvaluation())
+    if config.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping))
+    return callbacks
+
+
+def _list_eval_lengths(plan: _Plan) -> dict[str, LengthConfig | None]:
     """Return the lengths that the model is judged at, by profile."""
-    asked = {profile.name: profile.lengths for profile in config.profiles}
-    smallest = {SMALLEST: smallest_fractions(len(start.layers), config.ratio_bound)}
-    return {FULL: None, **(asked or smallest)}
+    asked = {profile.name: profile.lengths for profile in plan.config.profiles}
+    return {FULL: None, **(asked or {SMALLEST: plan.smallest})}
 
 
-def _make_objective(config: TrainingConfig, start: Start, data: LabelledData, model: Any) -> Objective:
+def _make_objective(plan: _Plan) -> Objective:
     """Return what a batch is trained on."""
+    config, start = plan.config, plan.start
     distillation = Distillation(
-        weight=config.distillation_weight,
         temperature=config.temperature,
         hidden_weight=config.hidden_weight,
         teacher_weight=config.teacher_weight,
@@ -193,26 +240,29 @@ def _make_objective(config: TrainingConfig, start: Start, data: LabelledData, mo
         layer_dropout=config.layer_dropout,
         always_keep_cls_token=config.always_keep_cls_token,
     )
-    teacher = None if config.teacher is None else load_teacher(config.teacher, start, data)
+    keep_cls = config.always_keep_cls_token
+    teacher = load_teacher(config.teacher, start, plan.training)
     losses: Losses
-    if start.task is Task.FEATURE_EXTRACTION:
-        losses = EmbeddingLosses(
-            start.pooling, distillation, teacher or copy.deepcopy(model).eval(), config.always_keep_cls_token
-        )
+    if start.task is Task.FEATURE_EXTRACTION and teacher is not None:
+        losses = EmbeddingLosses(start.pooling, distillation, teacher.model, teacher.pooling, keep_cls)
     else:
-        losses = LabelLosses(start.task, data.problem_type, distillation, config.always_keep_cls_token, teacher)
+        problem_type = plan.training.problem_type
+        losses = LabelLosses(
+            start.task, problem_type, distillation, keep_cls, None if teacher is None else teacher.model
+        )
     return Objective(losses, drop, len(start.layers), config.seed, config.distillation_weight)
 
 
 def _judge_before(
     trainer: LengthDropTrainer, judge: Judge, state: TrainingState, progress: StepProgress
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """Return how good the model is before it is trained; a resumed training has it on disk."""
-    path = state.folder / _BEFORE_FILE
-    if not path.is_file():
+    before = state.read_before()
+    if before is None:
         with progress.stage("judge before training"):
-            write_json(path, judge.pick(trainer.evaluate()))
-    before: dict[str, float] = read_json_object(path)
+            before = judge.pick(trainer.evaluate(metric_key_prefix="before"), prefix="before")
+        if is_writer():
+            state.write_before(before)
     return before
 
 
@@ -223,8 +273,64 @@ def _run(trainer: LengthDropTrainer, state: TrainingState, progress: StepProgres
     checkpoint = state.find_checkpoint()
     if checkpoint is not None:
         progress.note(f"Goes on from step {checkpoint.name.removeprefix('checkpoint-')}.")
-    with progress.steps("train") as update, warnings.catch_warnings():
+        if trainer.finish(checkpoint):
+            if is_writer():
+                MetricsLog(state.log).rewrite(trainer.state.log_history)
+            return
+    with (
+        progress.steps("train") as update,
+        warnings.catch_warnings(),
+        explain_disk(state.folder),
+        _explained_memory(),
+    ):
         warnings.filterwarnings("ignore", message="mtime may not be reliable")  # states are ordered by their numbers
         trainer.add_callback(StepReport(update))  # type: ignore[no-untyped-call]
         set_seed(trainer.args.seed)  # whether the model was judged before or not
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def _publish(plan: _Plan, state: TrainingState, model: Any, record: TrainingRecord, progress: StepProgress) -> None:
+    """Write the checkpoint, put it into its place, and forget the state."""
+    with (
+        progress.stage("publish"),
+        stage_folder(plan.config.output, check_training_output, overwrite=state.may_overwrite) as staging,
+    ):
+        save_checkpoint(staging.bundle, model, plan.start, record, plan.config, log=state.log)
+    state.remove()
+
+
+def _check_finite(model: Any) -> None:
+    """Refuse weights that no graph can be made of."""
+    broken = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    if broken is not None:
+        raise ExportError(
+            f"Training must end with finite weights, got infinity or NaN in {broken}. Pass --overwrite and a lower "
+            "--learning-rate."
+        )
+
+
+@contextlib.contextmanager
+def _explained_memory() -> Iterator[None]:
+    """Say what to do where a device's memory does not suffice."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as err:
+        reason = str(err).partition("\n")[0]
+        raise ExportError(
+            f"A batch must fit the device's memory, got: {reason} Pass --overwrite, a smaller --batch-size and a "
+            "larger --gradient-accumulation."
+        ) from err
+
+
+@contextlib.contextmanager
+def _restored_environment() -> Iterator[None]:
+    """Leave no training's mixed precision behind for the next one."""
+    before = os.environ.get(_PRECISION_VARIABLE)
+    try:
+        yield
+    finally:
+        os.environ.pop(_PRECISION_VARIABLE, None)
+        if before is not None:
+            os.environ[_PRECISION_VARIABLE] = before

@@ -48,5 +48,6 @@ def save_checkpoint(
             max_length=start.max_length,
         )
     shutil.copyfile(log, folder / "metrics.jsonl")
-    plot_training(folder / "training.png", read_log(log), metric=record.metric)
-    write_card(folder / "README.md", start, record, config)
+    entries = read_log(log)
+    plot_training(folder / "training.png", entries, metric=record.metric, before=record.before)
+    write_card(folder / "README.md", start, record, config, steps=max((entry["step"] for entry in entries), default=0))

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from dynbert_export.training.arguments import BEST_METRIC
-from dynbert_export.training.objective import EmbeddingLosses
+from dynbert_export.training.objective import EmbeddingLosses, LabelLosses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
     from dynbert.lengths import LengthConfig
     from dynbert_export.training.objective import Objective
 
-__all__ = ["LengthDropTrainer", "LengthGroupedSampler", "dropping"]
+__all__ = [
+    "BestStateHere",
+    "LastEvaluation",
+    "LengthDropTrainer",
+    "LengthGroupedSampler",
+    "dropping",
+    "place_best_state",
+]
+
+_STATE_FILE = "trainer_state.json"
+_JUDGED_WHILE_TRAINING = "eval"
+_OF_NO_INTEREST = ("_jit_compilation_time", "_model_preparation_time")
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -80,7 +93,7 @@ class LengthDropTrainer(Trainer):
         self._eval_lengths = dict(eval_lengths)
         self._plain_epochs = plain_epochs
         self._metric = metric
-        self._parts: defaultdict[str, list[float]] = defaultdict(list)
+        self._parts: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._place = (-1, 0)
         teacher = objective.losses.teacher
         if teacher is not None:
@@ -95,9 +108,11 @@ class LengthDropTrainer(Trainer):
         num_items_in_batch: Any = None,  # noqa: ARG002  (the same)
     ) -> Any:
         """Return the objective's loss while training, and the task's own at the current lengths otherwise."""
-        if not model.training:
-            output = model(**inputs, always_keep_cls_token=self._objective.drop.always_keep_cls_token, return_dict=True)
-            return (output.loss, output) if return_outputs else output.loss
+        losses = self._objective.losses
+        if isinstance(losses, LabelLosses) and not model.training:
+            # Whatever the config asks to have returned beside them, predictions are logits.
+            loss, output = losses.answer(model, inputs, output_attentions=False, output_hidden_states=False)
+            return (loss, output) if return_outputs else loss
         is_plain = (self.state.epoch or 0.0) < self._plain_epochs
         step = self._objective(model, inputs, place=self._next_place(), is_plain=is_plain)
         for name, value in step.parts.items():
@@ -132,7 +147,7 @@ class LengthDropTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the means of the loss's parts beside the loss."""
         if "loss" in logs:
-            logs = logs | {name: sum(values) / len(values) for name, values in self._parts.items()}
+            logs = logs | {name: float(torch.stack(values).mean()) for name, values in self._parts.items()}
             self._parts.clear()
         super().log(logs, start_time)
 
@@ -144,7 +159,8 @@ class LengthDropTrainer(Trainer):
         Args:
             eval_dataset: As Trainer's.
             ignore_keys: As Trainer's.
-            metric_key_prefix: As Trainer's.
+            metric_key_prefix: As Trainer's. Any but its default is a judgement before or after training, which decides
+                neither what state is best nor when to stop.
 
         Returns:
             ``PREFIX_PROFILE_METRIC`` for every profile and metric, and ``PREFIX_score``, the mean of the deciding one.
@@ -158,17 +174,38 @@ class LengthDropTrainer(Trainer):
                 found = self.evaluation_loop(
                     loader, description="Evaluation", ignore_keys=ignore_keys, metric_key_prefix=prefix
                 ).metrics
-            metrics |= {key: value for key, value in (found or {}).items() if not key.endswith("_jit_compilation_time")}
+            metrics |= {key: value for key, value in (found or {}).items() if not key.endswith(_OF_NO_INTEREST)}
             decisive.append(metrics[f"{prefix}_{self._metric}"])
         metrics[f"{metric_key_prefix}_{BEST_METRIC}"] = sum(decisive) / len(decisive)
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if metric_key_prefix == _JUDGED_WHILE_TRAINING:
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def finish(self, checkpoint: Path) -> bool:
+        """Take the weights of a training whose last state says that all its steps were done, if it does.
+
+        Trainer itself would train a step more: it looks whether to stop only behind one.
+
+        Args:
+            checkpoint: The newest state.
+
+        Returns:
+            Whether nothing is left to train.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / _STATE_FILE))
+        control = state.stateful_callbacks.get("TrainerControl", {})
+        if not control.get("args", {}).get("should_training_stop", False):
+            return False
+        self.state = state
+        place_best_state(state, checkpoint.parent)
+        self._load_from_checkpoint(state.best_model_checkpoint or str(checkpoint))  # type: ignore[no-untyped-call]
+        return True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002  (Trainer's signature)
         return LengthGroupedSampler(
             self._row_lengths,
-            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
             seed=self.args.seed,
             find_epoch=lambda: int(self.state.epoch or 0),
         )
@@ -178,6 +215,40 @@ class LengthDropTrainer(Trainer):
         step, batch = self._place
         self._place = (step, batch + 1) if step == self.state.global_step else (self.state.global_step, 0)
         return self._place
+
+
+class LastEvaluation(TrainerCallback):
+    """Has the last step judged and saved, which steps between evaluations may leave out: it could not be the best."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = True
+
+
+class BestStateHere(TrainerCallback):
+    """Looks for the best state beside the newest one, wherever the folder was when it was written."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make a callback.
+
+        Args:
+            folder: Of the states.
+        """
+        self._folder = folder
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002, D102
+        place_best_state(state, self._folder)
+
+
+def place_best_state(state: Any, folder: Path) -> None:
+    """Say where the best state is.
+
+    Args:
+        state: Trainer's; changed in place.
+        folder: Where it is now; the state has the path by which it was written.
+    """
+    if state.best_model_checkpoint is not None:
+        state.best_model_checkpoint = str(folder / PurePath(state.best_model_checkpoint).name)
 
 
 @contextlib.contextmanager

@@ -84,6 +84,7 @@ def load_labelled(
     columns: Columns = _GUESSED,
     label_names: Sequence[str] = (),
     problem_type: str | None = None,
+    for_training: bool = False,
 ) -> LabelledData:
     """Read a file of labelled data; all of it is checked before this returns.
 
@@ -96,6 +97,8 @@ def load_labelled(
             the data has, sorted; of texts and words at least two.
         problem_type: Of text classification, a ``ProblemType``. None: several labels where there are lists, numbers
             where all labels are numbers and some have a point, else one label.
+        for_training: Whether a model is to be trained on it: labels of a ranking must then be from 0 to 1, and all rows
+            of multiple choice have as many choices as the first one.
 
     Returns:
         The data.
@@ -115,11 +118,11 @@ def load_labelled(
     else:
         records = read_records(file, rules=rules, is_header=partial(is_header, columns=columns))
     is_table = ending in _TABLES
-    rows = Rows(records, str(file), columns, tuple(label_names), problem, numbered=is_table)
+    rows = Rows(records, str(file), columns, tuple(label_names), problem, numbered=is_table, for_training=for_training)
     return _labelled(rows, task, file.name)
 
 
-def load_hub_dataset(
+def load_hub_dataset(  # noqa: PLR0913  (those of load_labelled, and the split)
     name: str,
     task: Task,
     *,
@@ -127,6 +130,7 @@ def load_hub_dataset(
     columns: Columns = _GUESSED,
     label_names: Sequence[str] = (),
     problem_type: str | None = None,
+    for_training: bool = False,
 ) -> LabelledData:
     """Read a set of the Hugging Face hub, checked as files are. No code of the set is run.
 
@@ -138,6 +142,7 @@ def load_hub_dataset(
         label_names: As for ``load_labelled``. Where they are generic (``LABEL_0``), or there are none, classes are
             those of the set, in its order.
         problem_type: As for ``load_labelled``.
+        for_training: As for ``load_labelled``.
 
     Returns:
         The data.
@@ -152,7 +157,15 @@ def load_hub_dataset(
     are_generic = bool(label_names) and all(_GENERIC.fullmatch(label) for label in label_names)
     hub = open_hub_dataset(name, split=split, as_names=not are_generic)
     classes = {} if are_generic else hub.class_names
-    rows = Rows(hub.records, hub.title, columns, tuple(label_names), problem, class_names=classes)
+    rows = Rows(
+        hub.records,
+        hub.title,
+        columns,
+        tuple(label_names),
+        problem,
+        class_names=classes,
+        for_training=for_training,
+    )
     return _labelled(rows, task, hub.title)
 
 

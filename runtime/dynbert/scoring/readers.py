@@ -76,10 +76,18 @@ def _read_texts(rows: Rows) -> Labelled:
         case ProblemType.MULTI_LABEL:
             return _several_labels(raw, rows, label)
         case _:
-            examples = collect(
-                raw, lambda row: TextExample(row.text, row.pair, number_of(row.where, row.label)), rows.source
-            )
+            is_bounded = rows.for_training and problem is ProblemType.RANKING
+            examples = collect(raw, lambda row: _numbered(row, is_bounded=is_bounded), rows.source)
             return Labelled(examples, rows.label_names, problem)
+
+
+def _numbered(row: _Raw, *, is_bounded: bool) -> TextExample:
+    """Return a text whose label is a number, a share where it is bounded."""
+    number = number_of(row.where, row.label)
+    if is_bounded and not 0.0 <= number <= 1.0:
+        remedy = "Scale the labels, or train it as a regression with --problem-type regression."
+        raise RowFault(row.where, "have labels from 0 to 1 to train a ranking on", got=f"{number:g}", remedy=remedy)
+    return TextExample(row.text, row.pair, number)
 
 
 def _pair_column(finder: ColumnFinder, columns: Columns) -> tuple[str, ...]:
@@ -182,9 +190,14 @@ def _read_choices(rows: Rows) -> Labelled:
     text = ("sent1",) if is_swag else finder.require(TEXT, columns.text)
     start = "sent2" if is_swag and not columns.choices else None
     choices = _choice_columns(finder, columns)
+    counts: list[int] = []
 
     def read(record: Record) -> ChoiceExample:
         texts, keys = _choices_at(record, choices)
+        counts.append(len(texts))
+        if rows.for_training and counts[-1] != counts[0]:
+            got, rule = f"{counts[-1]} and not {counts[0]}", "have as many choices in every row to train on"
+            raise RowFault(record.where, rule, got=got, remedy="Leave the row out.")
         if start is not None:
             before = text_at(record, [start])
             texts = [f"{before} {choice}" for choice in texts]

@@ -37,6 +37,8 @@ class Rows:
     """Whether a column may go by its number."""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Column -> names of its classes by index, where the set says so itself."""
+    for_training: bool = False
+    """Whether a model is to be trained on the rows, which asks more of them."""
 
     def names_of(self, column: str) -> tuple[str, ...]:
         """Return the known names of the classes that a column has; empty where the data is to say."""

@@ -65,9 +65,16 @@ def test_text_that_is_too_long_is_refused_for_every_kind_of_positions(position_e
 
 def test_unknown_problem_type_is_refused():
     model = make_model(BertForSequenceClassification)
-    model.config.problem_type = "ranking"
-    with pytest.raises(InputError, match=r"problem_type must be regression, .* got 'ranking'"):
+    model.config.problem_type = "many"
+    with pytest.raises(InputError, match=r"problem_type must be regression, .* got 'many' for 2 logits"):
         model(**make_inputs([9]), labels=torch.tensor([1]))
+
+
+def test_ranking_takes_one_logit():
+    model = make_model(BertForSequenceClassification)
+    model.config.problem_type = "ranking"
+    with pytest.raises(InputError, match=r"or, for one logit, ranking, got 'ranking' for 2 logits"):
+        model(**make_inputs([9]), labels=torch.tensor([1.0]))
 
 
 def test_input_embeddings_can_be_replaced():

@@ -319,3 +319,13 @@ def test_config_with_a_length_config_is_never_evaluated(tmp_path):
     with pytest.raises(ValueError, match="must be a number"):
         BertModel(config)
     assert not target.exists()
+
+
+def test_ranking_loss_is_the_cross_entropy_of_yes_and_no():
+    model = make_model(BertForSequenceClassification, num_labels=1)
+    model.config.problem_type = "ranking"
+    labels = torch.tensor([1.0, 0.3])
+    output = model(**make_inputs([12, 7]), labels=labels)
+    yes = output.logits.view(-1).double().sigmoid()
+    torch.testing.assert_close(output.loss.double(), -(labels * yes.log() + (1 - labels) * (1 - yes).log()).mean())
+    assert output.loss.dtype == torch.float32

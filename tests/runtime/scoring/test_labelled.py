@@ -461,3 +461,27 @@ def test_what_is_a_file(tmp_path):
     assert is_data_file(tmp_path)
     assert not is_data_file("owner/set")
     assert not is_data_file("set:config")
+
+
+def test_training_asks_for_rankings_from_0_to_1(write):
+    path = write("a.csv", "text,label\na,0.5\nb,4\nc,-1\n")
+    assert len(load_labelled(path, Task.TEXT_CLASSIFICATION, problem_type="ranking").examples) == 3
+    message = (
+        "Labelled data must have labels from 0 to 1 to train a ranking on, got 4 at row 3 of .*a.csv and 1 more of its "
+        r"rows\. Scale the labels, or train it as a regression with --problem-type regression\."
+    )
+    with pytest.raises(DataError, match=message):
+        load_labelled(path, Task.TEXT_CLASSIFICATION, problem_type="ranking", for_training=True)
+    for problem_type in ("regression", None):
+        assert load_labelled(path, Task.TEXT_CLASSIFICATION, problem_type=problem_type, for_training=True).examples
+
+
+def test_training_asks_for_as_many_choices_in_every_row(write):
+    rows = [{"text": "a", "choices": ["b", "c", "d"][:count], "label": 0} for count in (2, 3, 2)]
+    path = write("a.jsonl", _jsonl(*rows))
+    assert len(load_labelled(path, Task.MULTIPLE_CHOICE).examples) == 3
+    message = (
+        r"have as many choices in every row to train on, got 3 and not 2 at line 2 of .*a.jsonl\. Leave the row out"
+    )
+    with pytest.raises(DataError, match=message):
+        load_labelled(path, Task.MULTIPLE_CHOICE, for_training=True)
