@@ -25,7 +25,7 @@ from dynbert.manifest import Task
 from dynbert.scoring.records import DataError
 from dynbert_export.checkpoint.load import load_checkpoint
 from dynbert_export.errors import ExportError
-from dynbert_export.training import run, trainer
+from dynbert_export.training import run, save, trainer
 from tests.helpers.checkpoints import edit_json, make_checkpoint
 from tests.helpers.commands import run_export
 from tests.helpers.training import (
@@ -45,6 +45,14 @@ _ENDINGS = {Task.QUESTION_ANSWERING: "json"}
 
 class Killed(BaseException):
     """What ends a training within the tests' process as a kill would: nothing cleans up behind it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _blank_pictures():
+    """To draw one takes as long as a small training; the picture has tests of its own, and so has saving with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save, "plot_training", lambda path, *_, **__: path.write_bytes(b""))
+        yield
 
 
 @pytest.fixture(scope="module")
