@@ -12,6 +12,7 @@ from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import ExportConfig, Gates, make_config
 from dynbert_export.options.profiles import NamedLengths
 from dynbert_export.options.recipe import load_recipe
+from dynbert_export.options.training import make_training_config
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -166,3 +167,12 @@ def test_loading_a_recipe_runs_nothing(tmp_path):
     with pytest.raises(RecipeError):
         load_recipe(_write(tmp_path, f"model: !!python/object/apply:pathlib.Path.touch [{target}]"))
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_recipes_that_ship_are_valid(path):
+    make = make_training_config if path.name.startswith("train-") else make_config
+    config = make(load_recipe(path))
+    assert config.output.parent == path.parent / ".." / "build"
