@@ -519,7 +519,9 @@ def test_what_cannot_be_trained_is_refused(texts, tmp_path, architecture, option
     ("labels", "config", "problem_type"),
     [
         ((0.1, 0.9), {"num_labels": 1}, "ranking"),
-        ((-1.5, 2.5), {"num_labels": 1, "problem_type": "regression"}, "regression"),
+        pytest.param(
+            *((-1.5, 2.5), {"num_labels": 1, "problem_type": "regression"}, "regression"), marks=pytest.mark.slow
+        ),
         ((["a"], ["b", "c"]), None, "multi_label_classification"),
         ((-0.5, 0.5), None, "regression"),
     ],
@@ -614,7 +616,7 @@ def test_pairs_are_found_by_their_embeddings(tmp_path):
     assert (result.exit_code, "contrastive_weight, got texts alone in plain.jsonl" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("task", [Task.MULTIPLE_CHOICE, Task.TOKEN_CLASSIFICATION, Task.QUESTION_ANSWERING])
+@pytest.mark.parametrize("task", [Task.MULTIPLE_CHOICE, pytest.param(Task.QUESTION_ANSWERING, marks=pytest.mark.slow)])
 def test_token_states_are_distilled(task, encoder, tmp_path):
     data = WRITERS[task](tmp_path / f"data.{_ENDINGS.get(task, 'jsonl')}", rows=20)
     options = ("--model", encoder, "--data", data, "--task", task.value, "--max-steps", "2", "--plain-epochs", "0")
@@ -673,6 +675,7 @@ def test_a_place_that_cannot_be_written_is_one_line(options, tmp_path):
     assert "out.training must be writable, got: Not a directory." in result.stderr
 
 
+@pytest.mark.slow
 def test_two_calls_with_one_seed_train_the_same(options, tmp_path):
     outputs = [tmp_path / name for name in ("one", "two", "other")]
     for output, seed in zip(outputs, (1, 1, 2), strict=True):
