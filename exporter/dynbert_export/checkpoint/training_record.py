@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["TRAINING_KEY", "TrainingRecord", "explain_excess", "is_trained_checkpoint"]
 
 TRAINING_KEY = "length_training"
-_ROUNDING = 1e-6
+_ROUNDING = 5e-3
+"""Shares are written with two or three digits; that much less is no other profile."""
 
 
 @dataclass(frozen=True)
