@@ -111,6 +111,7 @@ def _start(folder, *without):
     return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=dict(os.environ))
 
 
+@pytest.mark.slow
 def test_smoke_run_of_dynbert_alone(tmp_path):
     process = _start(tmp_path, *_PEERS)
     assert process.returncode == 0, process.stderr

@@ -656,7 +656,8 @@ def test_a_large_ratio_bound_has_a_card(encoder, texts, tmp_path):
     assert "small=0.01,0.001" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_mixed_precision_stays_with_its_training(options, tmp_path):
+def test_mixed_precision_stays_with_its_training(options, tmp_path, monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)  # of other tests' TrainingArguments
     recipe = _write(tmp_path, "cpu.yaml", "trainer: {use_cpu: true}\n")
     run_train(*options, "--recipe", recipe, "-o", tmp_path / "bf16", "--mixed-precision", "bf16", "--max-steps", "3")
     assert "ACCELERATE_MIXED_PRECISION" not in os.environ

@@ -226,7 +226,7 @@ _INT8_SET = GraphSet(Precision.INT8, Target.AVX2, "int8")
 def test_published_graphs_are_valid_and_answer_alike(embedder, graph_set, tmp_path):
     """With the last rewrites, those of INT8 graphs too; alone, in a batch and padded."""
     variants = tuple(
-        Variant(name, _config(lengths), (_config(lengths),))
+        Variant(name, _config(lengths))
         for name, lengths in (("full", None), ("fast", (20, 10, 5)), ("half", (0.5, 0.3, 0.2)))
     )
     plain = _without_head(embedder)
