@@ -121,28 +121,12 @@ def export_bundle(
 
 def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Manifest, tuple[Latency, ...]]:
     """Fill the staged bundle with everything but the manifest."""
-    graphs: dict[GraphSet, Mapping[str, Path]] = {}
-    parities: dict[Path, Parity] = {}
-    with progress.stage("trace"):
-        model = load_model(job.checkpoint, is_pooled=job.is_pooled)
-        traced = trace(
-            model,
-            job.checkpoint.task,
-            opset=job.config.opset,
-            always_keep_cls_token=job.config.always_keep_cls_token,
-            is_pooled=job.is_pooled,
-        )
-        anytime = rewrite(traced, job.spec)
-        del traced
-    with progress.stage("specialise fp32"):
-        graphs[FP32_SET] = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
-    with progress.stage("verify fp32 against PyTorch"):
-        parities |= _check_fp32(job, graphs[FP32_SET], model, task_outputs(anytime))
-    del model
+    anytime, fp32, parities = _build_fp32(job, progress)
+    graphs: dict[GraphSet, Mapping[str, Path]] = {FP32_SET: fp32}
     gate = _make_gate(job)
     with progress.stage("answer in fp32"):
-        references = gate.answer(graphs[FP32_SET])
-        answers = gate.judge(graphs[FP32_SET], Precision.FP32, references)
+        references = gate.answer(fp32)
+        answers = gate.judge(fp32, Precision.FP32, references)
     calibration = Calibration(
         full_length_feeds(
             job.data.calibration, job.spec.num_layers, always_keep_cls_token=job.spec.always_keep_cls_token
@@ -174,7 +158,7 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         embeddings=job.embeddings,
         mask_token_id=job.mask_token_id,
     )
-    baseline = graphs[FP32_SET][FULL]
+    baseline = fp32[FULL]
     with progress.stage("measure latency"):
         latencies = _measure(published, baseline, facts)
     write_companions(job.bundle, job.checkpoint, job.tokenizer, is_pooled=job.is_pooled)
@@ -184,6 +168,26 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         job.bundle, facts, job.variants, published, findings, mask_token=job.tokenizer.mask_token
     )
     return manifest, latencies[baseline]
+
+
+def _build_fp32(job: Job, progress: Progress) -> tuple[ir.Model, Mapping[str, Path], dict[Path, Parity]]:
+    """Trace the model and write its fp32 graphs, held to PyTorch; return the anytime graph, files and parities."""
+    with progress.stage("trace"):
+        model = load_model(job.checkpoint, is_pooled=job.is_pooled)
+        traced = trace(
+            model,
+            job.checkpoint.task,
+            opset=job.config.opset,
+            always_keep_cls_token=job.config.always_keep_cls_token,
+            is_pooled=job.is_pooled,
+        )
+        anytime = rewrite(traced, job.spec)
+        del traced
+    with progress.stage("specialise fp32"):
+        files = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
+    with progress.stage("verify fp32 against PyTorch"):
+        parities = _check_fp32(job, files, model, task_outputs(anytime))
+    return anytime, files, parities
 
 
 def _make_gate(job: Job) -> AnswerGate:
