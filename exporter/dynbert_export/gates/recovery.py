@@ -111,7 +111,7 @@ def recover(maker: Int8Maker, missed: Int8Graphs, calibration: Calibration, *, m
             would not run the others as INT8.
     """
     names = quantizable_nodes(maker.quantized.source)
-    most = int(len(names) * max_fp32_share)
+    most = min(int(len(names) * max_fp32_share), len(names) - 1)  # with none left in INT8 it were an fp32 graph
     ranked = rank_products(maker.quantized, calibration) if most else ()
     order = {name: index for index, name in enumerate(names)}
     last = missed

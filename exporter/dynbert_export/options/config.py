@@ -81,7 +81,7 @@ class Gates(Section):
     int8_min_pretraining_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Pretraining: the mean of the agreements of both heads."""
     max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none."""
+    """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none, 1 for all but one."""
 
     def int8_min_agreement(self, metric: Metric) -> float:
         """Return the threshold of a metric.
