@@ -92,6 +92,7 @@ class TrainingOptions(TypedDict, total=False):
     max_length: int | None
     profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
     ratio_bound: float
+    least_lengths: LengthConfig | str | Sequence[Length] | None
     random_models: int
     layer_dropout: float
     always_keep_cls_token: bool

@@ -55,6 +55,7 @@ __all__ = ["main"]
     help="Lengths to judge the model at, as for dynbert-export: which state is best, not what is trained. Repeatable.",
 )
 @click.option("--ratio-bound", type=float, help="A layer drops at most this share of the tokens that enter it.")
+@click.option("--least-lengths", metavar="LIST", help="Fractions: the least that is kept, in place of a ratio bound.")
 @click.option("--random-models", type=int, metavar="N", help="Random lengths a step, beside the full and the smallest.")
 @click.option("--layer-dropout", type=float, help="Probability with which a random model leaves out a layer.")
 @click.option("--plain-epochs", type=float, metavar="N", help="Epochs at the beginning that drop nothing.")

@@ -116,6 +116,11 @@ def test_every_option_reaches_the_config(invoke):
     assert config == make_training_config(overrides=expected)
 
 
+def test_least_lengths_reach_the_config(invoke):
+    _, config = invoke(*_GIVEN, "--least-lengths", "0.5,0.4")
+    assert config.least_lengths == LengthConfig((0.5, 0.4))
+
+
 def test_options_that_are_not_given_have_the_config_s_defaults(invoke):
     result, config = invoke(*_GIVEN)
     assert result.exit_code == 0
@@ -194,6 +199,7 @@ def test_interrupt_aborts_and_the_signal_handler_is_put_back(invoke):
         ((), "3 faults in the options:\n- model must be given"),
         (("--model", "m", "-o", "o"), "data must be given"),
         ((*_GIVEN, "--ratio-bound", "1"), "ratio_bound must be less than 1.0, got 1.0"),
+        ((*_GIVEN, "--least-lengths", "9,8"), "least_lengths must be fractions of the input's length, got"),
         ((*_GIVEN, "--task", "poetry"), "'poetry' is not one of 'auto', 'question-answering'"),
         ((*_GIVEN, "--resume", "--overwrite"), "resume and overwrite must not be given together"),
         ((*_GIVEN, "--length-config", "0.5,0.9"), "must not increase"),

@@ -357,7 +357,10 @@ def test_a_trained_checkpoint_is_exported_and_answers(uninterrupted, tmp_path):
     result = run_export("--model", uninterrupted, "-o", bundle, "--quantize", "none", *profiles)
     told = " ".join(result.stderr.split())  # as wide as the terminal
     notes = [note.partition(" Note: ")[0] for note in told.split("Note: ") if note.startswith("The profile")]
-    remedy = "of the input there, and no less. Measure its quality, or train with a higher --ratio-bound."
+    remedy = (
+        "of the input there, and no less. Measure its quality, or train with a higher --ratio-bound or lower "
+        "--least-lengths."
+    )
     assert len(notes) == 2
     first = f"The profile little keeps 0.5 after layer 1; the checkpoint was trained to bear 0.8 {remedy}"
     assert notes[0].startswith(first)
@@ -643,17 +646,21 @@ def test_weights_that_are_not_finite_are_not_published(options, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_large_ratio_bound_has_a_card(encoder, texts, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [({"ratio_bound": 0.99}, "0.01,0.001"), ({"least_lengths": [0.4, 0.4]}, "0.4,0.4")],
+)
+def test_the_least_lengths_are_on_the_card(encoder, texts, tmp_path, options, least):
     dynbert_export.train(
         model=encoder,
         data=texts,
         output=tmp_path / "out",
         task="text-classification",
-        ratio_bound=0.99,
         max_steps=1,
         threads=1,
+        **options,
     )
-    assert "small=0.01,0.001" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"small={least}" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_mixed_precision_stays_with_its_training(options, tmp_path, monkeypatch):

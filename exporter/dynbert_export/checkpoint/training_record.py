@@ -129,7 +129,7 @@ def explain_excess(profiles: Iterable[NamedLengths], record: TrainingRecord, max
     return tuple(
         f"The profile {profile.name} keeps {profile.lengths.lengths[layer]:g} after layer {layer + 1}; the checkpoint "
         f"was trained to bear {record.lengths.lengths[layer]:.3g} of the input there, and no less. Measure its "
-        "quality, or train with a higher --ratio-bound."
+        "quality, or train with a higher --ratio-bound or lower --least-lengths."
         for profile, layer in found
         if layer is not None
     )

@@ -13,12 +13,27 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, InstanceOf, model_validator
 
+from dynbert.errors import LengthConfigError
+from dynbert.lengths import LengthConfig
 from dynbert_export.options.config import Section, validate_options
 from dynbert_export.options.profiles import NamedLengths, make_profiles
 from dynbert_export.options.vocabularies import MixedPrecision, TrainingTaskOption
 from dynbert_export.tasks import MIN_INPUT_TOKENS
 
 __all__ = ["TrainingConfig", "make_training_config"]
+
+
+def _make_least(given: object) -> LengthConfig | None:
+    """Return the least lengths, from any form that a caller may give."""
+    if given is None:
+        return None
+    try:
+        lengths = LengthConfig.of(given)  # type: ignore[arg-type]  # anything but the accepted forms is refused there
+    except LengthConfigError as err:
+        raise LengthConfigError(f"least_lengths: {err}") from err
+    if not lengths.is_fractional:
+        raise LengthConfigError(f"least_lengths must be fractions of the input's length, got the counts {lengths}.")
+    return lengths
 
 
 class TrainingConfig(Section):
@@ -62,6 +77,9 @@ class TrainingConfig(Section):
     for. They decide which state is best and when to stop early, and nothing of what a step trains."""
     ratio_bound: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """A layer drops at most this share of what enters it (Kim and Cho 2021, section 4: 0.2 for 12 layers)."""
+    least_lengths: Annotated[InstanceOf[LengthConfig] | None, BeforeValidator(_make_least)] = None
+    """Fractions, one a layer: the least that any step keeps, in place of what ``ratio_bound`` leads to. For profiles of
+    another shape than its staircase, such as embeddings', which want their tokens dropped at once."""
     random_models: Annotated[int, Field(ge=0)] = 2
     """Models with random lengths a step, beside the full and the smallest one (Yu and Huang 2019, section 3.1: 2)."""
     layer_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -117,6 +135,14 @@ class TrainingConfig(Section):
     def _check_resume(self) -> TrainingConfig:
         if self.resume and self.overwrite:
             raise ValueError("resume and overwrite must not be given together, got both. Which is it to be?")
+        return self
+
+    @model_validator(mode="after")
+    def _check_least(self) -> TrainingConfig:
+        if self.least_lengths is not None and "ratio_bound" in self.model_fields_set:
+            raise ValueError(
+                "ratio_bound and least_lengths must not be given together, got both. Either says how much is dropped."
+            )
         return self
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import FULL
-from dynbert_export.training.length_drop import SMALLEST, smallest_fractions
+from dynbert_export.training.length_drop import SMALLEST, make_length_drop, smallest_fractions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def _lines(start: Start, record: TrainingRecord, config: TrainingConfig, steps: 
         before = record.before.get(name)
         yield f"| {name} | {'' if before is None else f'{before:.4f}'} | {score:.4f} |"
     yield ""
-    smallest = smallest_fractions(len(start.layers), config.ratio_bound)
+    smallest = smallest_fractions(len(start.layers), make_length_drop(config))
     shown = {profile.name: profile.lengths for profile in config.profiles} or {SMALLEST: _rounded(smallest)}
     lengths = "; ".join(f"`{name}` keeps {lengths}" for name, lengths in shown.items())
     yield f"Judged on {record.evaluation}. `{FULL}` drops nothing; {lengths}."
@@ -69,6 +69,8 @@ def _bears(record: TrainingRecord, config: TrainingConfig) -> str:
     """Return what the model was trained to bear, unless it never dropped a token."""
     if min(record.lengths.lengths) == 1.0:
         return ""
+    if config.least_lengths is not None:
+        return f": it bears keeping {_rounded(record.lengths)} of the tokens after the layers"
     return f": it bears a layer dropping up to {config.ratio_bound:.0%} of the tokens that enter it"
 
 

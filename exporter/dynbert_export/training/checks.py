@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dynbert.errors import InputError
 from dynbert.manifest import Task
 from dynbert.scoring.examples import PlainExample, TextExample
+from dynbert_export.errors import collect_faults
 from dynbert_export.tasks import ProblemType
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def check_options(config: TrainingConfig, start: Start) -> None:
         faults.append(
             f"max_length must be at least {_LEAST_ANSWER_TOKENS} for question answering, got {start.max_length}."
         )
+    if config.least_lengths is not None:
+        with collect_faults(faults, prefix="least_lengths: "):
+            config.least_lengths.check_layers(len(start.layers))
     if faults:
         raise InputError("\n".join(faults))
 

@@ -21,7 +21,7 @@ from dynbert_export.training.checks import check_fit, check_options
 from dynbert_export.training.data import read_data
 from dynbert_export.training.features import make_collator, make_features
 from dynbert_export.training.judge import Judge
-from dynbert_export.training.length_drop import SMALLEST, LengthDrop, smallest_fractions
+from dynbert_export.training.length_drop import SMALLEST, make_length_drop, smallest_fractions
 from dynbert_export.training.log import MetricsLog, StepReport
 from dynbert_export.training.model import (
     build_model,
@@ -64,7 +64,7 @@ class _Plan:
     @property
     def smallest(self) -> LengthConfig:
         """The least lengths that a step may train."""
-        return smallest_fractions(len(self.start.layers), self.config.ratio_bound)
+        return smallest_fractions(len(self.start.layers), make_length_drop(self.config))
 
     def plain_epochs(self, steps_per_epoch: int) -> float:
         """Return how many of the first epochs drop nothing."""
@@ -234,12 +234,6 @@ def _make_objective(plan: _Plan) -> Objective:
         similarity_weight=config.similarity_weight,
         contrastive_weight=config.contrastive_weight,
     )
-    drop = LengthDrop(
-        ratio_bound=config.ratio_bound,
-        random_models=config.random_models,
-        layer_dropout=config.layer_dropout,
-        always_keep_cls_token=config.always_keep_cls_token,
-    )
     keep_cls = config.always_keep_cls_token
     teacher = load_teacher(config.teacher, start, plan.training)
     losses: Losses
@@ -250,7 +244,7 @@ def _make_objective(plan: _Plan) -> Objective:
         losses = LabelLosses(
             start.task, problem_type, distillation, keep_cls, None if teacher is None else teacher.model
         )
-    return Objective(losses, drop, len(start.layers), config.seed, config.distillation_weight)
+    return Objective(losses, make_length_drop(config), len(start.layers), config.seed, config.distillation_weight)
 
 
 def _judge_before(

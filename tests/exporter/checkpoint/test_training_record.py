@@ -13,7 +13,7 @@ from dynbert.lengths import LengthConfig
 from dynbert_export.checkpoint.training_record import TrainingRecord, explain_excess, is_trained_checkpoint
 from dynbert_export.errors import CheckpointError
 from dynbert_export.options.profiles import NamedLengths
-from dynbert_export.training.length_drop import smallest_fractions
+from dynbert_export.training.length_drop import LengthDrop, smallest_fractions
 
 _PATH = Path("config.json")
 _RECORD = TrainingRecord(
@@ -37,7 +37,7 @@ def test_a_record_is_json_and_is_read_again():
 
 @given(bound=st.floats(0.001, 0.999), layers=st.integers(1, 24))
 def test_what_was_trained_for_survives_the_file(bound, layers):
-    lengths = smallest_fractions(layers, bound)
+    lengths = smallest_fractions(layers, LengthDrop(ratio_bound=bound))
     value = json.loads(json.dumps(TrainingRecord(lengths, "a").to_json()))
     record = TrainingRecord.from_json(value, layers, _PATH)
     assert record.lengths == lengths
@@ -88,7 +88,10 @@ def test_every_profile_that_drops_more_is_explained():
         NamedLengths("less", LengthConfig((0.9, 0.5))),
         NamedLengths("counts", LengthConfig((3, 2))),
     ]
-    remedy = "of the input there, and no less. Measure its quality, or train with a higher --ratio-bound."
+    remedy = (
+        "of the input there, and no less. Measure its quality, or train with a higher --ratio-bound or lower "
+        "--least-lengths."
+    )
     assert explain_excess(profiles, _RECORD, 64) == (
         f"The profile less keeps 0.5 after layer 2; the checkpoint was trained to bear 0.64 {remedy}",
         f"The profile counts keeps 3 after layer 1; the checkpoint was trained to bear 0.8 {remedy}",

@@ -39,6 +39,7 @@ def test_a_recipe_may_give_every_option(tmp_path):
         max_length: 128
         profiles: {fast: [9, 8], balanced: "0.9,0.8"}
         ratio_bound: 0.3
+        least_lengths: null
         random_models: 0
         layer_dropout: 0.2
         always_keep_cls_token: false
@@ -101,6 +102,11 @@ def test_names_of_files_beside_a_recipe_are_paths(tmp_path):
     assert (config.output, config.teacher) == (tmp_path / "out", "owner/name")
 
 
+@pytest.mark.parametrize("given", ["0.5,0.4", [0.5, 0.4], LengthConfig((0.5, 0.4))])
+def test_least_lengths_have_the_forms_of_a_length_config(given):
+    assert make_training_config(overrides=_GIVEN | {"least_lengths": given}).least_lengths == LengthConfig((0.5, 0.4))
+
+
 def test_options_of_the_caller_win():
     config = make_training_config(_GIVEN | {"seed": 1, "epochs": 9}, {"seed": 2})
     assert (config.seed, config.epochs, config.output) == (2, 9.0, Path("o"))
@@ -111,6 +117,10 @@ def test_options_of_the_caller_win():
     [
         ({"ratio_bound": 1.0}, "ratio_bound must be less than 1.0, got 1.0"),
         ({"ratio_bound": 0}, "ratio_bound must be more than 0.0, got 0"),
+        ({"least_lengths": [9, 8]}, "least_lengths must be fractions of the input's length, got the counts 9,8"),
+        ({"least_lengths": "0.4,0.5"}, "must not increase"),
+        ({"least_lengths": 0.5}, "least_lengths: A length config must be a sequence of numbers, got float"),
+        ({"least_lengths": [0.5, 0.4], "ratio_bound": 0.2}, "ratio_bound and least_lengths must not be given together"),
         ({"random_models": -1}, "random_models must be at least 0, got -1"),
         ({"layer_dropout": 1.0}, "layer_dropout must be less than 1.0, got 1.0"),
         ({"eval_share": 1.0}, "eval_share must be less than 1.0, got 1.0"),

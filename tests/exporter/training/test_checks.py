@@ -59,6 +59,12 @@ def test_answers_need_room(make_config):
     check_options(config, replace(_start(config), max_length=8))
 
 
+def test_least_lengths_are_one_a_layer(make_config):
+    config = make_config(least_lengths=[0.5, 0.4, 0.3])
+    with pytest.raises(InputError, match="least_lengths: A length config must have 2 entries, one a layer, got 3"):
+        check_options(config, _start(config))
+
+
 def _texts(problem, *, pair=None):
     return LabelledData(Task.TEXT_CLASSIFICATION, (TextExample("a", pair, 0),), (), problem, "data.csv")
 

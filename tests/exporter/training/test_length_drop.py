@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynbert.lengths import LengthConfig
 from dynbert_export.training.length_drop import LengthDrop, sample_dropped, smallest_fractions, smallest_lengths
 
+_LAYERS = 6
 _DROPS = st.builds(
     LengthDrop,
+    least=st.none()
+    | st.lists(st.floats(0.01, 1.0), min_size=_LAYERS, max_size=_LAYERS).map(
+        lambda shares: LengthConfig(tuple(sorted(shares, reverse=True)))
+    ),
     ratio_bound=st.floats(0.01, 0.95),
     random_models=st.integers(0, 4),
     layer_dropout=st.sampled_from((0.0, 0.3, 0.9)),
@@ -38,11 +44,12 @@ def test_a_dropped_cls_leaves_one_token():
 
 
 def test_smallest_fractions_are_powers():
-    assert smallest_fractions(3, 0.2).lengths == pytest.approx((0.8, 0.64, 0.512))
+    assert smallest_fractions(3, LengthDrop(ratio_bound=0.2)).lengths == pytest.approx((0.8, 0.64, 0.512))
 
 
 @given(tokens=st.integers(1, 512), layers=st.integers(1, 12), drop=_DROPS, seed=st.integers(0, 2**32 - 1))
 def test_models_keep_at_least_what_the_bound_asks_and_never_gain(tokens, layers, drop, seed):
+    layers = layers if drop.least is None else _LAYERS
     models = sample_dropped(tokens, layers, drop, seed=(seed, 3, 1))
     assert len(models) == 1 + drop.random_models
     assert models[0].lengths == smallest_lengths(tokens, layers, drop)
@@ -51,6 +58,16 @@ def test_models_keep_at_least_what_the_bound_asks_and_never_gain(tokens, layers,
         assert all(length >= floor for length, floor in zip(model.lengths.lengths, least, strict=True))
         assert all(after <= before for before, after in pairwise((tokens, *model.lengths.lengths)))
     assert models == sample_dropped(tokens, layers, drop, seed=(seed, 3, 1))
+
+
+def test_given_lengths_are_the_smallest_model_s_whatever_the_bound():
+    flat = LengthDrop(ratio_bound=0.1, least=LengthConfig((0.4, 0.4, 0.25)), random_models=200)
+    assert smallest_fractions(3, flat) == flat.least
+    smallest, *random = sample_dropped(101, 3, flat, seed=(0, 0, 0))
+    assert smallest.lengths.lengths == (41, 41, 26)  # rounded up, as a profile's are
+    reached = [{model.lengths.lengths[layer] for model in random} for layer in range(3)]
+    assert [min(lengths) for lengths in reached] == [41, 41, 26]
+    assert max(reached[0]) == 101
 
 
 def test_steps_and_batches_draw_other_models():
