@@ -4,8 +4,8 @@ A step runs the full model, the smallest one, and some random ones between (the 
 "Universally Slimmable Networks", section 3.1). Random lengths are those of LengthDrop (Kim and Cho 2021,
 "Length-Adaptive Transformer", section 3.1): each layer keeps a uniformly random number of the tokens that entered it,
 at least the share ``1 - ratio_bound``; the smallest model keeps just that share in every layer. Or the smallest model's
-lengths are given, and random ones drawn above them, for profiles that are no such staircase. Random models may leave out
-layers as well (Fan et al. 2020, "LayerDrop").
+lengths are given, and random ones drawn above them, for profiles that are no such staircase. Random models may leave
+out layers as well (Fan et al. 2020, "LayerDrop").
 
 What is drawn depends on the seed, the step and the batch within the step alone, not on a generator's state: so a
 training that is resumed draws what the uninterrupted one would have drawn.
