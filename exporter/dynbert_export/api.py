@@ -100,6 +100,7 @@ class TrainingOptions(TypedDict, total=False):
     temperature: float
     distillation_weight: float
     hidden_weight: float
+    dropout: float | None
     teacher: str | Path | None
     teacher_weight: float
     similarity_weight: float

@@ -61,6 +61,7 @@ __all__ = ["main"]
 @click.option("--plain-epochs", type=float, metavar="N", help="Epochs at the beginning that drop nothing.")
 @click.option("--temperature", type=float, help="Of the distributions that are distilled.")
 @click.option("--hidden-weight", type=float, help="Of the distance between token states, beside that of answers.")
+@click.option("--dropout", type=float, help="While training; default: the checkpoint's, none for embeddings.")
 @click.option("--teacher", metavar="ID|FOLDER", help="A checkpoint that teaches the full model.")
 @click.option("--contrastive-weight", type=float, help="Embeddings of pairs: of finding each text's own partner.")
 @click.option("--epochs", type=float)

@@ -66,10 +66,10 @@ def test_every_option_reaches_the_config(invoke):
         "--model m --data d --output o --task multiple-choice --eval-data e --split s --eval-split v --text-column t "
         "--pair-column p --label-column l --choice-column a --choice-column b --problem-type ranking "
         "--length-config fast=9,8 --length-config 0.9,0.8 --ratio-bound 0.3 --random-models 0 --layer-dropout 0.1 "
-        "--plain-epochs 0 --temperature 2 --hidden-weight 1 --teacher c --contrastive-weight 0.5 --epochs 2 "
-        "--max-steps 9 --batch-size 3 --gradient-accumulation 2 --learning-rate 1e-3 --warmup-ratio 0 --weight-decay 0 "
-        "--mixed-precision no --eval-every 4 --early-stopping 2 --report-to tensorboard --layer 0 --layer 2 "
-        "--max-length 99 --threads 3 --seed 8 --revision r --overwrite"
+        "--plain-epochs 0 --temperature 2 --hidden-weight 1 --dropout 0.2 --teacher c --contrastive-weight 0.5 "
+        "--epochs 2 --max-steps 9 --batch-size 3 --gradient-accumulation 2 --learning-rate 1e-3 --warmup-ratio 0 "
+        "--weight-decay 0 --mixed-precision no --eval-every 4 --early-stopping 2 --report-to tensorboard "
+        "--layer 0 --layer 2 --max-length 99 --threads 3 --seed 8 --revision r --overwrite"
     )
     result, config = invoke(*arguments.split())
     assert result.exit_code == 0, result.output
@@ -93,6 +93,7 @@ def test_every_option_reaches_the_config(invoke):
         "plain_epochs": 0,
         "temperature": 2,
         "hidden_weight": 1,
+        "dropout": 0.2,
         "teacher": "c",
         "contrastive_weight": 0.5,
         "epochs": 2,

@@ -92,6 +92,9 @@ class TrainingConfig(Section):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     distillation_weight: Annotated[float, Field(ge=0)] = 1.0
     hidden_weight: Annotated[float, Field(ge=0)] = 0.0
+    dropout: Annotated[float | None, Field(ge=0, lt=1)] = None
+    """Probability with which a number is left out while training. None: the checkpoint's; none at all for embeddings,
+    which are to come as near as they can to those of a teacher that leaves nothing out."""
     teacher: str | None = None
     """Folder or hub id of a checkpoint with the same task, labels and tokenizer, which teaches the full model."""
     teacher_weight: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -179,12 +179,13 @@ def fit_head(start: Start, data: LabelledData) -> BertConfig:
     return config
 
 
-def build_model(start: Start, config: BertConfig) -> PreTrainedModel:
+def build_model(start: Start, config: BertConfig, *, dropout: float | None = None) -> PreTrainedModel:
     """Load a checkpoint's weights into the model that is trained.
 
     Args:
         start: What is trained.
         config: As from ``fit_head``.
+        dropout: Probability of every dropout, while it is trained: the config keeps its own. None for the config's.
 
     Returns:
         The model, float32, in training mode. What the checkpoint lacks of the head is initialised as BERT is.
@@ -198,8 +199,16 @@ def build_model(start: Start, config: BertConfig) -> PreTrainedModel:
     check_weights(files, model, new=new)
     load_weights(files, model, new=new)
     _leave_out_layers(model, start.layers)
+    if dropout is not None:
+        _set_dropout(model, dropout)
     built: PreTrainedModel = model.train()
     return built
+
+
+def _set_dropout(model: torch.nn.Module, probability: float) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
 
 
 def load_training_tokenizer(start: Start) -> PreTrainedTokenizerFast:

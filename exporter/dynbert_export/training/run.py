@@ -66,6 +66,13 @@ class _Plan:
         """The least lengths that a step may train."""
         return smallest_fractions(len(self.start.layers), make_length_drop(self.config))
 
+    @property
+    def dropout(self) -> float | None:
+        """Probability of the model's dropouts; None for what its config says."""
+        if self.config.dropout is None and self.start.task is Task.FEATURE_EXTRACTION:
+            return 0.0
+        return self.config.dropout
+
     def plain_epochs(self, steps_per_epoch: int) -> float:
         """Return how many of the first epochs drop nothing."""
         if self.config.plain_epochs is not None:
@@ -183,7 +190,7 @@ def _prepare(plan: _Plan, state: TrainingState, progress: StepProgress) -> tuple
     arguments = make_arguments(config, state.folder, steps_per_epoch=steps_per_epoch)
     with progress.stage("load model"):
         set_seed(config.seed)  # decides the weights of a new head
-        model = build_model(start, fit_head(start, plan.training))
+        model = build_model(start, fit_head(start, plan.training), dropout=plan.dropout)
         objective = _make_objective(plan)
     if is_writer():
         state.begin()

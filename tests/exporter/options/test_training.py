@@ -47,6 +47,7 @@ def test_a_recipe_may_give_every_option(tmp_path):
         temperature: 2
         distillation_weight: 0.5
         hidden_weight: 1
+        dropout: 0.2
         teacher: owner/teacher
         teacher_weight: 1
         similarity_weight: 0
@@ -124,6 +125,7 @@ def test_options_of_the_caller_win():
         ({"random_models": -1}, "random_models must be at least 0, got -1"),
         ({"layer_dropout": 1.0}, "layer_dropout must be less than 1.0, got 1.0"),
         ({"eval_share": 1.0}, "eval_share must be less than 1.0, got 1.0"),
+        ({"dropout": 1.0}, "dropout must be less than 1.0, got 1.0"),
         ({"temperature": 0.0}, "temperature must be more than 0.0, got 0"),
         ({"teacher_weight": 1.5}, "teacher_weight must be at most 1.0, got 1.5"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -102,6 +102,14 @@ def test_the_checkpoint_s_own_head_is_kept(tmp_path):
     assert torch.equal(model.classifier.weight, stored["classifier.weight"])
 
 
+def test_dropout_is_the_training_s_and_not_the_checkpoint_s(encoder):
+    start = _find(encoder, _TEXTS)
+    for given, expected in ((None, 0.1), (0.0, 0.0)):
+        model = build_model(start, fit_head(start, _data(names=("a", "b"))), dropout=given)
+        assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {expected}
+        assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == (0.1, 0.1)
+
+
 def test_layers_are_those_that_were_asked_for(tmp_path):
     checkpoint = make_checkpoint(tmp_path / "model")
     start = _find(checkpoint, TrainingTaskOption.FEATURE_EXTRACTION, layers=(2, 0, 2))

@@ -71,6 +71,19 @@ def test_a_new_head_is_trained_plainly_first(make_config, has_head, options, pla
 
 
 @pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("text-classification", None, None),
+        ("text-classification", 0.2, 0.2),
+        ("feature-extraction", None, 0.0),
+        ("feature-extraction", 0.1, 0.1),
+    ],
+)
+def test_embeddings_are_trained_without_dropout(make_config, task, given, expected):
+    assert run._make_plan(make_config(task=task, dropout=given)).dropout == expected
+
+
+@pytest.mark.parametrize(
     "stage", ["make_features", "build_model", "make_arguments", "LengthDropTrainer", "_judge_before"]
 )
 def test_a_training_that_fails_before_it_trains_leaves_nothing(make_config, monkeypatch, tmp_path, stage):
