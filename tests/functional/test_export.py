@@ -208,7 +208,7 @@ def test_two_exports_with_one_seed_give_equal_graphs(bundles, checkpoints, tmp_p
 
 
 def test_dynamic_quantisation_needs_no_ranges(checkpoints, tmp_path):
-    arguments = ("--length-config", "fast=20,10,5", "--quantize", "dynamic", "--precision", "both")
+    arguments = ("--length-config", "fast=20,10,5", "--quantize", "dynamic", "--target", "avx2", "--precision", "both")
     run_export("--model", checkpoints[Task.QUESTION_ANSWERING], "-o", tmp_path / "out", *arguments)
     operators = {node.op_type for node in onnx.load(tmp_path / "out" / "fast.int8.onnx").graph.node}
     assert {"DynamicQuantizeLinear", "MatMulIntegerToFloat"} <= operators
@@ -409,7 +409,8 @@ def test_export_recovers_from_a_missed_gate_and_says_so(checkpoints, tmp_path):
 def test_model_without_token_types_exports(tmp_path):
     """Such a checkpoint has one type, and the input all the same."""
     model = make_checkpoint(tmp_path / "model", type_vocab_size=1)
-    run_export("--model", model, "-o", tmp_path / "out", "--length-config", "fast=20,10,5", "--quantize", "dynamic")
+    options = ("--length-config", "fast=20,10,5", "--quantize", "dynamic", "--target", "avx2")
+    run_export("--model", model, "-o", tmp_path / "out", *options)
     assert_informative(dynbert.load(tmp_path / "out", threads=1).encode(_TEXTS, profile="fast"))
 
 
@@ -422,7 +423,8 @@ def test_every_kind_of_classifier_exports(tmp_path, problem_type):
     recipe.write_text(
         "gates: {int8_min_label_agreement: 0.5}", encoding="utf-8"
     )  # random weights are all but undecided
-    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", "--quantize", "dynamic")
+    options = ("--quantize", "dynamic", "--target", "avx2")
+    run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", *options)
     manifest = read_manifest(tmp_path / "out")
     assert manifest.model.problem_type == problem_type
     metric = "closeness" if problem_type == "regression" else "label_agreement"

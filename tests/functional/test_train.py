@@ -665,10 +665,9 @@ def test_the_least_lengths_are_on_the_card(encoder, texts, tmp_path, options, le
 
 def test_mixed_precision_stays_with_its_training(options, tmp_path, monkeypatch):
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)  # of other tests' TrainingArguments
-    recipe = _write(tmp_path, "cpu.yaml", "trainer: {use_cpu: true}\n")
-    run_train(*options, "--recipe", recipe, "-o", tmp_path / "bf16", "--mixed-precision", "bf16", "--max-steps", "3")
+    run_train(*options, "-o", tmp_path / "bf16", "--mixed-precision", "bf16", "--max-steps", "3")
     assert "ACCELERATE_MIXED_PRECISION" not in os.environ
-    run_train(*options, "-o", tmp_path / "fp32", "--max-steps", "3")
+    run_train(*options, "-o", tmp_path / "fp32", "--mixed-precision", "no", "--max-steps", "3")
     half, full = (_read_log(tmp_path / name)[0]["grad_norm"] for name in ("bf16", "fp32"))
     assert half == pytest.approx(full, rel=0.05)
     assert half != full

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.errors import InputError
 from dynbert_export.options.vocabularies import MixedPrecision
-from dynbert_export.training.workers import count_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,20 +143,26 @@ def _own_arguments(config: TrainingConfig, folder: Path, steps_per_epoch: int) -
 
 
 def _choose_device() -> dict[str, bool]:
-    """Return what processes without an accelerator must say to work together: by itself each would train alone."""
+    """Return what a process without an accelerator must say, to work with others and for bfloat16."""
     import torch
 
-    return {"use_cpu": True} if count_workers() > 1 and not torch.accelerator.is_available() else {}
+    return {} if torch.accelerator.is_available() else {"use_cpu": True}
 
 
 def _choose_precision(option: MixedPrecision) -> dict[str, bool]:
-    """Return Trainer's switches. On a CPU bfloat16 is an emulation on most machines, so ``auto`` asks for a GPU."""
-    import torch
+    """Return Trainer's switches."""
+    has_bf16 = option is MixedPrecision.BF16 or (option is MixedPrecision.AUTO and _gains_by_bfloat16())
+    return {"bf16": has_bf16, "fp16": option is MixedPrecision.FP16}
 
-    if option is MixedPrecision.AUTO:
-        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return {"bf16": has_bf16, "fp16": False}
-    return {"bf16": option is MixedPrecision.BF16, "fp16": option is MixedPrecision.FP16}
+
+def _gains_by_bfloat16() -> bool:
+    """Return whether the device multiplies faster in bfloat16. CPUs without AMX emulate it, or gain little."""
+    import torch
+    from archspec.cpu import detect
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return not torch.accelerator.is_available() and "amx_bf16" in detect.detected_info().features
 
 
 def _check_further(given: Any, owned: dict[str, Any], known: list[str]) -> None:

@@ -11,8 +11,9 @@ And a tie (cases with ``min_gap`` 0: padded tokens, all of significance 0) is br
 it to ``topk``. In these cases the reference's choice is replayed, after checking that it is one that our significance
 allows: then everything has to agree, padding included.
 
-The logits of the vocabulary reach 30, where sums in another order differ by 2e-5: hence the reference's order of
-tokens, and one thread (``conftest.py``), as it had.
+The logits of the vocabulary reach 30, and there the reference itself is 4e-5 from what its weights say in float64. With
+its order of tokens, one thread (``conftest.py``) and AVX-512, as it had, sums are rounded alike and 1e-5 holds there
+too; other instructions add in another order. What is that large has 2e-6 of its largest value, 16 steps of float32.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dynbert.errors import LengthConfigError
 from dynbert_export.modeling import layer as layer_module
 from tests.exporter.modeling.golden import list_entries, load_case
 
-TOLERANCE = {"rtol": 0.0, "atol": 1e-5}
+ATOL, OF_LARGEST = 1e-5, 2e-6
 REFUSED = {"bert_dec.lc", "bert_dec.lc_cache", "lm_dec.set", "lm_cross.set"}
 ENTRIES = [entry for entry in list_entries() if entry["id"] not in REFUSED]
 
@@ -59,6 +60,11 @@ def run(case):
     return model, output
 
 
+def assert_close(ours, theirs):
+    largest = theirs.abs().max().item() if theirs.numel() else 0.0
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=max(ATOL, OF_LARGEST * largest))
+
+
 def flatten(value, name=""):
     """Return the tensors of an output, or of a tuple, by the names that they have in the cases."""
     if value is None or isinstance(value, torch.Tensor):
@@ -86,7 +92,7 @@ def test_outputs_equal_the_reference(entry, monkeypatch):
         before = f"{field}.{int(index) - 1}"
         torch.testing.assert_close(theirs.pop(name), theirs[before], rtol=0, atol=0)
     for name, expected in theirs.items():
-        torch.testing.assert_close(ours[name], expected, **TOLERANCE)
+        assert_close(ours[name], expected)
     added = {name.partition(".")[0] for name in ours.keys() - theirs.keys()}
     last_of_tuple = str(len(output) - 1)  # the attentions, where there are any
     assert added <= ({"kept_positions", "attentions", last_of_tuple} if case.kept else {"kept_positions"})
@@ -94,7 +100,7 @@ def test_outputs_equal_the_reference(entry, monkeypatch):
     parameters = dict(model.named_parameters())
     assert bool(case.gradients) == entry["backward"]
     for name, expected in case.gradients.items():
-        torch.testing.assert_close(parameters[name].grad, expected, **TOLERANCE)
+        assert_close(parameters[name].grad, expected)
 
 
 @pytest.mark.parametrize(

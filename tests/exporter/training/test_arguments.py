@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -94,30 +96,41 @@ def test_what_trainer_cannot_do_is_refused(make, options, message):
 
 
 @pytest.mark.parametrize(
-    ("option", "has_gpu", "expected"),
+    ("option", "device", "expected"),
     [
-        ("auto", False, (False, False)),
-        ("auto", True, (True, False)),
-        ("no", True, (False, False)),
-        ("bf16", False, (True, False)),
-        ("fp16", True, (False, True)),
+        ("auto", "cpu", (False, False)),
+        ("auto", "amx", (True, False)),
+        ("auto", "gpu", (True, False)),
+        ("auto", "old gpu", (False, False)),
+        ("auto", "other", (False, False)),
+        ("no", "gpu", (False, False)),
+        ("no", "amx", (False, False)),
+        ("bf16", "cpu", (True, False)),
+        ("fp16", "gpu", (False, True)),
     ],
 )
-def test_mixed_precision_is_for_gpus_unless_asked_for(make_config, monkeypatch, tmp_path, option, has_gpu, expected):
+def test_mixed_precision_is_for_devices_that_gain_unless_asked_for(
+    make_config, monkeypatch, tmp_path, option, device, expected
+):
+    from archspec.cpu import detect
+
     from dynbert_export.training import arguments
 
+    has_gpu = device in {"gpu", "old gpu"}
+    features = {"avx2", "amx_bf16"} if device != "cpu" else {"avx2", "amx_int8"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: device == "gpu")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu or device == "other")
+    monkeypatch.setattr(detect, "detected_info", lambda: SimpleNamespace(features=features))
     owned = arguments._own_arguments(make_config(mixed_precision=option), tmp_path, 10)
     assert (owned["bf16"], owned["fp16"], owned["dataloader_pin_memory"]) == (*expected, has_gpu)
 
 
-def test_several_processes_without_an_accelerator_are_told_to_work_together(make_config, monkeypatch, tmp_path):
+def test_processes_without_an_accelerator_say_so(make_config, monkeypatch, tmp_path):
+    """Else each would train alone, and transformers refuses bfloat16."""
     from dynbert_export.training import arguments
 
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    assert arguments._choose_device() == {}
-    monkeypatch.setenv("WORLD_SIZE", "2")
     assert arguments._choose_device() == {"use_cpu": True}
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     assert arguments._choose_device() == {}
