@@ -161,7 +161,7 @@ def _gains_by_bfloat16() -> bool:
     from archspec.cpu import detect
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return not torch.accelerator.is_available() and "amx_bf16" in detect.detected_info().features
 
 
