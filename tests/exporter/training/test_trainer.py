@@ -137,10 +137,9 @@ def test_batches_that_are_accumulated_count_as_one(make_trainer, tmp_path):
     """What four rows teach is what twice two rows do, if nothing is random."""
     del tmp_path
     losses = []
+    options = {"max_steps": 1, "plain_epochs": 9.0, "mixed_precision": "no", "overwrite": True}
     for batch_size, accumulation in ((8, 1), (4, 2)):
-        trainer, _, _ = make_trainer(
-            batch_size=batch_size, gradient_accumulation=accumulation, max_steps=1, plain_epochs=9.0, overwrite=True
-        )
+        trainer, _, _ = make_trainer(batch_size=batch_size, gradient_accumulation=accumulation, **options)
         for module in trainer.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
