@@ -55,7 +55,7 @@ class MixedPrecision(StrEnum):
     """Number format of a training's products."""
 
     AUTO = "auto"
-    """bfloat16 on a GPU that has it and on a CPU with AMX, float32 elsewhere."""
+    """bfloat16 on a GPU that has it, float32 elsewhere."""
     NO = "no"
     BF16 = "bf16"
     FP16 = "fp16"

@@ -150,19 +150,16 @@ def _choose_device() -> dict[str, bool]:
 
 
 def _choose_precision(option: MixedPrecision) -> dict[str, bool]:
-    """Return Trainer's switches."""
-    has_bf16 = option is MixedPrecision.BF16 or (option is MixedPrecision.AUTO and _gains_by_bfloat16())
-    return {"bf16": has_bf16, "fp16": option is MixedPrecision.FP16}
+    """Return Trainer's switches.
 
-
-def _gains_by_bfloat16() -> bool:
-    """Return whether the device multiplies faster in bfloat16. CPUs without AMX emulate it, or gain little."""
+    ``auto`` asks for a GPU: most CPUs emulate bfloat16, and one that has it (AMX) did not resume to the last bit.
+    """
     import torch
-    from archspec.cpu import detect
 
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return not torch.accelerator.is_available() and "amx_bf16" in detect.detected_info().features
+    if option is MixedPrecision.AUTO:
+        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return {"bf16": has_bf16, "fp16": False}
+    return {"bf16": option is MixedPrecision.BF16, "fp16": option is MixedPrecision.FP16}
 
 
 def _check_further(given: Any, owned: dict[str, Any], known: list[str]) -> None:
