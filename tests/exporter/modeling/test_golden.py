@@ -12,8 +12,9 @@ it to ``topk``. In these cases the reference's choice is replayed, after checkin
 allows: then everything has to agree, padding included.
 
 The logits of the vocabulary reach 30, and there the reference itself is 4e-5 from what its weights say in float64. With
-its order of tokens, one thread (``conftest.py``) and AVX-512, as it had, sums are rounded alike and 1e-5 holds there
-too; other instructions add in another order. What is that large has 2e-6 of its largest value, 16 steps of float32.
+its order of tokens and one thread (``conftest.py``), as it had, sums were rounded alike on some processors with AVX-512;
+on another, and with AVX2, they are added in another order and differ by 2e-5. So what is that large has 2e-6 of its
+largest value, 16 steps of float32.
 """
 
 from __future__ import annotations
