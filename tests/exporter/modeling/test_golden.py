@@ -12,7 +12,7 @@ it to ``topk``. In these cases the reference's choice is replayed, after checkin
 allows: then everything has to agree, padding included.
 
 The logits of the vocabulary reach 30, and there the reference itself is 4e-5 from what its weights say in float64. With
-its order of tokens and one thread (``conftest.py``), as it had, sums were rounded alike on some processors with AVX-512;
+its order of tokens and one thread (``conftest.py``), as it had, sums were rounded alike on some CPUs with AVX-512;
 on another, and with AVX2, they are added in another order and differ by 2e-5. So what is that large has 2e-6 of its
 largest value, 16 steps of float32.
 """
