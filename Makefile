@@ -8,6 +8,7 @@ TF_VENV := .venv-tf
 BENCH_VENV := .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_OPTIONS ?=
+TEST_WORKERS ?= 2
 DEMO := build/all-MiniLM-L6-v2
 DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
 
@@ -35,8 +36,8 @@ demo: $(INSTALLED) $(DEMO_MODEL)  ## Export a real BERT (all-MiniLM-L6-v2) to IN
 	$(BIN)/dynbert run $(DEMO) --profile full --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
 	$(BIN)/dynbert run $(DEMO) --profile fast --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
 
-test: $(INSTALLED)  ## Run the tests (under 10 minutes)
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the tests (under 10 minutes), TEST_WORKERS files of them at a time
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
 test-slow: $(INSTALLED)  ## Run the slow tests: real and BERT-base-sized models
 	$(BIN)/python -m pytest -m slow

@@ -64,7 +64,7 @@ def test_dropped_tokens_keep_the_state_that_entered_the_dropping_layer(model):
     [
         "12,7,3", "(12, 7, 3)", [12, 7, 3], (12, 7, 3), np.array([12, 7, 3]), torch.tensor([12, 7, 3]),
         [np.int32(12), torch.tensor(7), 3], LengthConfig((12, 7, 3)), (0.75, 0.4, 0.17), (12, 7, 3, 1, 1),
-        iter([12, 7, 3]),
+        pytest.param(iter([12, 7, 3]), id="iterator"),
     ],
     ids=repr,
 )  # fmt: skip
