@@ -3,7 +3,7 @@
 In-place distillation (Yu and Huang 2019; Kim and Cho 2021): the model that drops tokens is to answer what
 the full one answers. The student's distribution is the one that is adapted, so that the divergence is KL(teacher ||
 student); temperature and its square as in Hinton et al. 2015, section 2. Numbers take the squared error, embeddings the
-angle, and the similarities within a batch. The teacher's side never gets a gradient.
+angle and, if asked, the similarities within a batch. The teacher's side never gets a gradient.
 """
 
 from __future__ import annotations

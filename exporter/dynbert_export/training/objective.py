@@ -54,8 +54,8 @@ class Distillation:
     tokens that its last layer kept; 0 leaves it out, and models that leave out layers do."""
     teacher_weight: float = 0.5
     """Share of the full model's loss that a teacher checkpoint has, if there is one; the labels have the rest."""
-    similarity_weight: float = 1.0
-    """Embeddings: of the similarities within a batch, see ``embedding_loss``."""
+    similarity_weight: float = 0.0
+    """Embeddings: of the similarities within a batch, see ``embedding_loss``; 0 leaves them out."""
     contrastive_weight: float = 0.0
     """Embeddings of pairs: of telling each text's own partner from the others', see ``contrastive_loss``."""
 
