@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -27,6 +28,14 @@ def _blocks(name, *, slow):
     return [block for block in blocks if (_REAL_MODEL in block.code) is slow]
 
 
+def _questions():
+    paragraphs = []
+    for word in ("old", "new"):
+        asked = {"id": word, "question": f"Which one was {word}?", "answers": [{"text": word, "answer_start": 4}]}
+        paragraphs.append({"context": f"The {word} train was late.", "qas": [asked]})
+    return {"data": [{"paragraphs": paragraphs}]}
+
+
 @pytest.fixture(scope="module")
 def hub_cache(tmp_path_factory):
     cache = tmp_path_factory.mktemp("hub")
@@ -47,6 +56,7 @@ def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     rows = (f"The {word} train was late.,{label}" for word, label in [("good", "yes"), ("bad", "no")] * 12)
     (tmp_path / "reviews.csv").write_text("\n".join(("text,label", *rows)), encoding="utf-8")
+    (tmp_path / "questions.json").write_text(json.dumps(_questions()), encoding="utf-8")
     for task, bundle in bundles.items():
         shutil.copytree(bundle, tmp_path / "bundles" / task.value)
     shutil.copytree(token_states_bundle, tmp_path / "bundles" / "token-states")
