@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Struct
 
-from dynbert import schema_1, schema_2
+from dynbert import schema_1, schema_2, schema_3
 from dynbert.bundle_files import check_files, file_entry, list_files
 from dynbert.errors import BundleError
 from dynbert.schema import (
@@ -24,12 +24,16 @@ from dynbert.schema import (
     MINIMUM_RUNTIME,
     SCHEMA_VERSION,
     Agreement,
+    DataLatency,
+    Difference,
     Embeddings,
+    Evaluation,
     FileEntry,
     GraphEntry,
     Invariance,
     Latency,
     Manifest,
+    MetricValue,
     ModelInfo,
     Parity,
     Pooling,
@@ -55,12 +59,16 @@ __all__ = [
     "MINIMUM_RUNTIME",
     "SCHEMA_VERSION",
     "Agreement",
+    "DataLatency",
+    "Difference",
     "Embeddings",
+    "Evaluation",
     "FileEntry",
     "GraphEntry",
     "Invariance",
     "Latency",
     "Manifest",
+    "MetricValue",
     "ModelInfo",
     "Parity",
     "Pooling",
@@ -82,12 +90,14 @@ __all__ = [
 ]
 
 _DIGEST = "digest"
+_UPGRADES = {older.VERSION: older.upgrade for older in (schema_1, schema_2, schema_3)}
+"""Schema version -> what makes a record of the next version of its records."""
 
 
 class _Header(Struct):
     """The two fields that every schema version keeps, so that an old reader can say what to install."""
 
-    schema_version: int
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]
     minimum_runtime: str
 
 
@@ -150,12 +160,13 @@ def _decode(raw: bytes, path: Path) -> Manifest:
             f"{path}: schema version must be at most {SCHEMA_VERSION} for dynbert {version('dynbert')}, "
             f"got {header.schema_version}. Install dynbert>={header.minimum_runtime}."
         )
-    if header.schema_version == schema_1.VERSION:
-        return msgspec.convert(schema_2.upgrade(schema_1.upgrade(record)), Manifest)
-    stated = record.pop(_DIGEST, None)
-    is_older = header.schema_version == schema_2.VERSION
-    manifest = msgspec.convert(schema_2.upgrade(record) if is_older else record, Manifest)
-    if stated != _digest_of(record):
+    has_digest = header.schema_version > schema_1.VERSION
+    stated = record.pop(_DIGEST, None) if has_digest else None
+    upgraded = record
+    for older in range(header.schema_version, SCHEMA_VERSION):
+        upgraded = _UPGRADES[older](upgraded)
+    manifest = msgspec.convert(upgraded, Manifest)
+    if has_digest and stated != _digest_of(record):
         raise BundleError(
             f"{path} must be as it was written, got a digest that is not its own. Copy or export the bundle again."
         )

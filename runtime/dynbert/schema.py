@@ -24,12 +24,16 @@ __all__ = [
     "MINIMUM_RUNTIME",
     "SCHEMA_VERSION",
     "Agreement",
+    "DataLatency",
+    "Difference",
     "Embeddings",
+    "Evaluation",
     "FileEntry",
     "GraphEntry",
     "Invariance",
     "Latency",
     "Manifest",
+    "MetricValue",
     "ModelInfo",
     "Parity",
     "Pooling",
@@ -44,7 +48,7 @@ __all__ = [
     "is_file_path",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when a reader of the old schema would misread the new one."""
 MINIMUM_RUNTIME = "0.1.0"
 """First dynbert version that reads this schema."""
@@ -240,6 +244,56 @@ class Latency(_Record, frozen=True, kw_only=True):
     median_ms: Annotated[float, Meta(gt=0)]
 
 
+class Difference(_Record, frozen=True, kw_only=True):
+    """What a metric is less that of the fp32 graph that drops nothing, on the same examples."""
+
+    value: float
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    p_value: Annotated[float, Meta(ge=0, le=1)]
+    """How probably graphs that are equally good differ at least so much; two-sided."""
+    test: str
+    """Which test the p value is of."""
+
+
+class MetricValue(_Record, frozen=True, kw_only=True):
+    """One metric of a graph's answers."""
+
+    name: str
+    value: float
+    low: float
+    """Lower end of its 95 % bootstrap interval."""
+    high: float
+    difference: Difference | None = None
+    """None for the graph that the others are compared with."""
+
+
+class DataLatency(_Record, frozen=True, kw_only=True):
+    """Time of one input alone, at the data's own lengths."""
+
+    inputs: Positive
+    """Inputs timed."""
+    threads: Positive
+    median_ms: Annotated[float, Meta(gt=0)]
+    p95_ms: Annotated[float, Meta(gt=0)]
+    """95th percentile."""
+
+
+class Evaluation(_Record, frozen=True, kw_only=True):
+    """How well a graph answers labelled data."""
+
+    data: str
+    """Name of the data."""
+    sha256: Sha256
+    """Of the data's file."""
+    examples: Positive
+    metrics: Annotated[tuple[MetricValue, ...], Meta(min_length=1)]
+    """The main one first."""
+    latency: DataLatency | None = None
+    """None where it was not measured."""
+
+
 class GraphEntry(_Record, frozen=True, kw_only=True):
     """One ONNX graph."""
 
@@ -260,6 +314,8 @@ class GraphEntry(_Record, frozen=True, kw_only=True):
     latency: tuple[Latency, ...] = ()
     fp32_products: tuple[str, ...] = ()
     """INT8 graphs: modules that stay fp32 although they could be INT8, because the quality gate failed with them."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """One for each set of labelled data that it was evaluated on."""
 
     def __post_init__(self) -> None:
         measured = {"parity": self.parity, "agreement": self.agreement}
@@ -276,6 +332,9 @@ class ProfileEntry(_Record, frozen=True, kw_only=True):
     name: str
     length_config: tuple[int | float, ...] | None
     """One number a layer: counts or fractions. None for ``full``, and for ``anytime``, which takes it as an input."""
+    layer_config: tuple[Count, ...] | None = None
+    """Indices of the layers that run, at least one, in ascending order; None for all. ``length_config`` has a number for
+    the others as well, which says nothing."""
 
 
 class Probe(_Record, frozen=True, kw_only=True):
@@ -315,12 +374,22 @@ class Manifest(_Record, frozen=True, kw_only=True):
         for profile in self.profiles:
             if profile.length_config is not None:
                 LengthConfig(profile.length_config).check_layers(self.model.num_layers)
+            if profile.layer_config is not None:
+                _check_layer_config(profile.layer_config, self.model.num_layers)
 
     @property
     def entries(self) -> tuple[FileEntry, ...]:
         """Every file of the bundle except the manifest, graphs first."""
         graphs = tuple(FileEntry(file=g.file, sha256=g.sha256, bytes=g.bytes) for g in self.graphs)
         return graphs + self.files
+
+
+def _check_layer_config(layers: tuple[int, ...], num_layers: int) -> None:
+    ascends = list(layers) == sorted(set(layers))
+    if not layers or not ascends or layers[-1] >= num_layers:
+        raise ValueError(
+            f"layer_config must be layer indices from 0 to {num_layers - 1} in ascending order, got {list(layers)}"
+        )
 
 
 def is_file_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Bundles of schema 2, which are still read.
+"""Bundles of schema 2, which are still read: as ones of schema 3.
 
 There, the graphs of every embedding bundle gave token states, and the manifest did not say so.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from dynbert.schema import MINIMUM_RUNTIME, SCHEMA_VERSION, Embeddings, Task
+from dynbert import schema_3
+from dynbert.schema import Embeddings, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ class _Manifest(Struct, frozen=True):
 
 
 def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest of schema 2 as one of this schema.
+    """Return a manifest of schema 2 as one of schema 3.
 
     Args:
         record: The JSON object of ``manifest.json``, without its digest; not changed.
@@ -46,4 +47,4 @@ def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
     is_embedder = old.model.task is Task.FEATURE_EXTRACTION
     embeddings = Embeddings.TOKEN_STATES.value if is_embedder else None
     model = {**record["model"], "embeddings": embeddings}
-    return {**record, "schema_version": SCHEMA_VERSION, "minimum_runtime": MINIMUM_RUNTIME, "model": model}
+    return {**record, "schema_version": schema_3.VERSION, "model": model}

@@ -28,7 +28,7 @@ def test_read_manifest_returns_what_was_written(bundle, tmp_path):
     read = read_manifest(bundle.folder)
     assert read == bundle.manifest
     assert read.graphs
-    assert read.schema_version == SCHEMA_VERSION == 3
+    assert read.schema_version == SCHEMA_VERSION == 4
     assert {entry.file for entry in read.entries} | {MANIFEST_FILE} == {p.name for p in bundle.folder.iterdir()}
     write_manifest(tmp_path, read)
     assert (tmp_path / MANIFEST_FILE).read_bytes() == (bundle.folder / MANIFEST_FILE).read_bytes()
@@ -52,7 +52,8 @@ def test_read_manifest_names_the_folder_when_there_is_none(tmp_path):
         b'{"schema_version": 0, "minimum_runtime": "0"}',
         b'{"schema_version": 2, "minimum_runtime": "0"}',
         b'{"schema_version": 3, "minimum_runtime": "0"}',
-        b'{"schema_version": 3, "minimum_runtime": "\xff"}',
+        b'{"schema_version": 4, "minimum_runtime": "0"}',
+        b'{"schema_version": 4, "minimum_runtime": "\xff"}',
         b'{"schema_version": 1e999, "minimum_runtime": "0"}',
     ],
 )
@@ -65,7 +66,7 @@ def test_read_manifest_refuses_what_is_no_manifest(tmp_path, raw):
 def test_read_manifest_names_the_version_to_install_when_schema_is_newer(tmp_path):
     raw = {"schema_version": 99, "minimum_runtime": "7.1.0", "something": "else"}
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(raw))
-    with pytest.raises(BundleError, match=r"schema version must be at most 3 .* got 99. Install dynbert>=7.1.0"):
+    with pytest.raises(BundleError, match=r"schema version must be at most 4 .* got 99. Install dynbert>=7.1.0"):
         read_manifest(tmp_path)
 
 

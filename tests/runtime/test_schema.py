@@ -149,3 +149,16 @@ def test_a_graph_has_what_its_precision_is_measured_by(manifest, precision, pari
 def test_a_bundle_of_embeddings_says_what_its_graphs_give_and_no_other_does(manifest, changes, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         msgspec.structs.replace(manifest.model, **changes)
+
+
+@pytest.mark.parametrize("layers", [(), (1, 0), (0, 0), (0, 99)])
+def test_a_layer_config_names_layers_that_there_are_each_once_and_in_order(manifest, layers):
+    profiles = (msgspec.structs.replace(manifest.profiles[0], layer_config=layers), *manifest.profiles[1:])
+    last = manifest.model.num_layers - 1
+    with pytest.raises(ValueError, match=rf"^layer_config must be layer indices from 0 to {last} in ascending order"):
+        msgspec.structs.replace(manifest, profiles=profiles)
+
+
+def test_a_profile_may_run_some_layers_only(manifest):
+    profiles = (msgspec.structs.replace(manifest.profiles[0], layer_config=(0,)), *manifest.profiles[1:])
+    assert msgspec.structs.replace(manifest, profiles=profiles).profiles[0].layer_config == (0,)
