@@ -333,8 +333,8 @@ class ProfileEntry(_Record, frozen=True, kw_only=True):
     length_config: tuple[int | float, ...] | None
     """One number a layer: counts or fractions. None for ``full``, and for ``anytime``, which takes it as an input."""
     layer_config: tuple[Count, ...] | None = None
-    """Indices of the layers that run, at least one, in ascending order; None for all. ``length_config`` has a number for
-    the others as well, which says nothing."""
+    """Indices of the layers that run, at least one, in ascending order; None for all. ``length_config`` has a number
+    for the others as well, which says nothing."""
 
 
 class Probe(_Record, frozen=True, kw_only=True):
