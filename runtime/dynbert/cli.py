@@ -15,6 +15,7 @@ import click
 
 from dynbert.command import report_problems
 from dynbert.errors import DynbertError, InputError
+from dynbert.eval_cli import evaluate_command
 from dynbert.manifest import Precision
 from dynbert.tasks.arguments import ARGUMENTS
 from dynbert.tasks.registry import task_spec
@@ -47,6 +48,7 @@ def main(*, debug: bool) -> None:
     del debug  # read by _Group.invoke
 
 
+main.add_command(evaluate_command)
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 _threads = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that compute. Default: the cores that may be used."

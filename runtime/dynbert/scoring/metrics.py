@@ -91,8 +91,6 @@ class Scores:
     """How many were answered."""
     metrics: tuple[ScoredMetric, ...]
     """The main one first."""
-    median_ms: float | None = None
-    """Median time of one text alone, at the data's own lengths; None where it was not measured."""
 
     def metric(self, name: str) -> ScoredMetric:
         """Return a metric.
