@@ -36,6 +36,12 @@ class ExportOptions(TypedDict, total=False):
     calibration_method: str
     calibration: str | Path | None
     calibration_samples: int
+    evaluate: str | Path | None
+    text_column: str | None
+    pair_column: str | None
+    label_column: str | None
+    choice_columns: Sequence[str]
+    query_profile: str | None
     gates: Mapping[str, float]
     opset: int
     threads: int | None
@@ -60,6 +66,7 @@ def export(
     Raises:
         InputError: If an option breaks a rule; all faults are named at once.
         MissingPackageError: If the export extra is not installed.
+        DataError: If the labelled data cannot be used; before anything is made.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
     with explain_missing_packages("export"):

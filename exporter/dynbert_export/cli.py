@@ -70,6 +70,20 @@ __all__ = ["main"]
 )
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(
+    "--evaluate", metavar="FILE", help="Labelled data to evaluate every graph on, for card and manifest (extra eval)."
+)
+@click.option("--text-column", metavar="NAME", help="--evaluate: column of the text; several are joined: title,body.")
+@click.option("--pair-column", metavar="NAME", help="--evaluate: column of the second text.")
+@click.option("--label-column", metavar="NAME", help="--evaluate: column of the label.")
+@click.option(
+    "--choice-column",
+    "choice_columns",
+    multiple=True,
+    metavar="NAME",
+    help="--evaluate: columns of the choices. Repeatable.",
+)
+@click.option("--query-profile", metavar="NAME", help="--evaluate: the profile that embeds the queries of a retrieval.")
+@click.option(
     "--target",
     "targets",
     type=choice_of(TargetOption),
@@ -100,7 +114,7 @@ def main(
 
     The profile "full" (drops nothing) and the graph "anytime" (takes the lengths as an input) are always made.
     """
-    overrides = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value not in {None, ()}}
     if profiles:
         overrides["profiles"] = list(profiles)
     if targets:
@@ -128,11 +142,14 @@ def _run(config: ExportConfig, *, quiet: bool) -> None:
         return
     from rich.console import Console
 
+    from dynbert.scoring.evaluation_report import evaluation_text
     from dynbert_export.report.summary import summary_table
 
     terminal = Console(stderr=True, highlight=False)
     result = export_bundle(config, progress=TerminalProgress(terminal))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     out.print(summary_table(result.manifest, result.baseline))
+    if result.evaluation is not None:
+        out.print(f"\n{evaluation_text(result.evaluation)}", markup=False)
     size = sum(entry.bytes for entry in result.manifest.entries)
     terminal.print(f"{result.bundle}: {len(result.manifest.entries) + 1} files, {size / 1e6:.1f} MB")

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.manifest import FULL, Precision, write_manifest
+from dynbert.scoring.jobs import make_job
 from dynbert.session import check_threads
-from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, record_probe, write_companions
+from dynbert_export.bundle.describe import (
+    Findings,
+    describe_bundle,
+    describe_graphs,
+    describe_model,
+    record_probe,
+    write_companions,
+)
 from dynbert_export.bundle.publish import check_output, stage_bundle
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
@@ -20,7 +28,9 @@ from dynbert_export.checkpoint.training_record import explain_excess
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
 from dynbert_export.evaluation.agreement import AnswerMeasure
+from dynbert_export.evaluation.labelled import add_evaluations, evaluate_graphs, load_evaluation_data
 from dynbert_export.gates.answers import AnswerGate
+from dynbert_export.gates.dominance import check_dominance
 from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.gates.recovery import Int8Maker, recover
@@ -32,11 +42,11 @@ from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_sta
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name
 from dynbert_export.job import Job
-from dynbert_export.options.profiles import add_configured, check_lengths
+from dynbert_export.options.profiles import add_configured, check_lengths, check_query_profile
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.threads import torch_threads
-from dynbert_export.variants import FP32_SET, list_variants
+from dynbert_export.variants import FP32_SET, PublishedGraph, list_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,10 +56,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dynbert.manifest import Invariance, Latency, Manifest, ModelInfo, Parity
+    from dynbert.scoring.bundle_evaluation import BundleEvaluation
+    from dynbert.scoring.examples import LabelledData
     from dynbert_export.gates.recovery import Int8Graphs
     from dynbert_export.int8.choose import Quantized
     from dynbert_export.options.config import ExportConfig
-    from dynbert_export.variants import GraphSet, PublishedGraph
+    from dynbert_export.variants import GraphSet
 
 __all__ = ["ExportResult", "export_bundle"]
 
@@ -63,6 +75,8 @@ class ExportResult:
     manifest: Manifest
     baseline: tuple[Latency, ...]
     """Latency of the fp32 graph that drops nothing, published or not."""
+    evaluation: BundleEvaluation | None = None
+    """How well the graphs do on labelled data, where there was some."""
 
 
 def export_bundle(
@@ -80,6 +94,7 @@ def export_bundle(
 
     Raises:
         InputError: If an option does not fit the model or the output's place.
+        DataError: If the labelled data cannot be used; before anything is made.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails; nothing is published then.
     """
     progress = progress or SilentProgress()
@@ -92,6 +107,8 @@ def export_bundle(
         config.check_task(checkpoint.task)
         check_lengths(config.profiles, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
+        check_query_profile(config.query_profile, profiles)
+        labelled = load_evaluation_data(config, checkpoint)
         tokenizer = load_tokenizer(checkpoint)
         texts = load_texts(config.calibration, checkpoint.task)
         data = prepare_data(
@@ -108,19 +125,29 @@ def export_bundle(
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
+        job = Job(config, checkpoint, tokenizer, data, labelled, variants, staging.bundle, staging.work)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
             )
-        manifest, baseline = _build(job, progress, engine or NeuralCompressor(seed=config.seed))
+        built = _build(job, progress, engine or NeuralCompressor(seed=config.seed))
         with progress.stage("publish"):
-            write_manifest(staging.bundle, manifest)
-    return ExportResult(config.output, manifest, baseline)
+            write_manifest(staging.bundle, built.manifest)
+    return built
 
 
-def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Manifest, tuple[Latency, ...]]:
+def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportResult:
     """Fill the staged bundle with everything but the manifest."""
+    facts = describe_model(
+        job.checkpoint,
+        always_keep_cls_token=job.config.always_keep_cls_token,
+        embeddings=job.embeddings,
+        mask_token_id=job.mask_token_id,
+    )
+    if job.labelled is not None:
+        make_job(
+            facts, job.labelled, has_own_queries=job.config.query_profile is not None
+        )  # refuses what does not suit
     anytime, fp32, parities = _build_fp32(job, progress)
     graphs: dict[GraphSet, Mapping[str, Path]] = {FP32_SET: fp32}
     gate = _make_gate(job)
@@ -152,22 +179,35 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
             with progress.stage("verify int8 invariance"):
                 invariances |= _check_invariance(job, int8.files)
     published = job.list_published(graphs)
-    facts = describe_model(
-        job.checkpoint,
-        always_keep_cls_token=job.config.always_keep_cls_token,
-        embeddings=job.embeddings,
-        mask_token_id=job.mask_token_id,
-    )
     baseline = fp32[FULL]
     with progress.stage("measure latency"):
         latencies = _measure(published, baseline, facts)
     write_companions(job.bundle, job.checkpoint, job.tokenizer, is_pooled=job.is_pooled)
     record_probe(job.bundle, published, job.data.calibration[0], facts)
     findings = Findings(parities, answers.agreements, answers.qualities, latencies, invariances, fp32_products)
-    manifest = describe_bundle(
-        job.bundle, facts, job.variants, published, findings, mask_token=job.tokenizer.mask_token
-    )
-    return manifest, latencies[baseline]
+    manifest = describe_graphs(facts, job.variants, published, findings)
+    evaluation = None
+    if job.labelled is not None:
+        of_fp32 = [PublishedGraph(variant, FP32_SET, fp32[variant.name]) for variant in job.variants]
+        fp32_manifest = describe_graphs(facts, job.variants, of_fp32, findings)
+        evaluation = _evaluate(job, manifest, fp32_manifest, job.labelled, progress)
+        manifest = add_evaluations(manifest, evaluation)
+        if job.config.gates.refuse_dominated:
+            check_dominance(manifest)
+    manifest = describe_bundle(job.bundle, manifest, mask_token=job.tokenizer.mask_token)
+    return ExportResult(job.config.output, manifest, latencies[baseline], evaluation)
+
+
+def _evaluate(
+    job: Job, manifest: Manifest, fp32_manifest: Manifest, data: LabelledData, progress: Progress
+) -> BundleEvaluation:
+    """Score the published graphs' answers to labelled data."""
+    references = job.folder(Precision.FP32), fp32_manifest
+    with progress.stage(f"evaluate on {data.name}"):
+        found, left_out = evaluate_graphs(job.bundle, manifest, references, data, job.config.query_profile)
+    for note in (*left_out, *found.notes):
+        progress.note(note)
+    return found
 
 
 def _build_fp32(job: Job, progress: Progress) -> tuple[ir.Model, Mapping[str, Path], dict[Path, Parity]]:

@@ -82,6 +82,9 @@ class Gates(Section):
     """Pretraining: the mean of the agreements of both heads."""
     max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none, 1 for all but one."""
+    refuse_dominated: bool = True
+    """Where graphs are evaluated on labelled data: whether a profile fails that is faster on no input than another
+    which answers better."""
 
     def int8_min_agreement(self, metric: Metric) -> float:
         """Return the threshold of a metric.
@@ -136,6 +139,15 @@ class ExportConfig(Section):
     """txt, csv, tsv, jsonl or SQuAD json; None for the sentences that ship with the exporter."""
     calibration_samples: Annotated[int, Field(ge=1)] = 128
     """Most samples that are read from the calibration file; which ones is decided by ``seed``."""
+    evaluate: Annotated[Path | None, Field(strict=False)] = None
+    """Labelled data: every published graph is evaluated on it, which card and manifest tell. None: not."""
+    text_column: str | None = None
+    """Of ``evaluate``, as are the next ones: see ``dynbert.scoring.examples.Columns``. None: guessed."""
+    pair_column: str | None = None
+    label_column: str | None = None
+    choice_columns: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    query_profile: str | None = None
+    """Of ``evaluate``, for retrieval: the profile that embeds the queries. None: the one that embeds the passages."""
     gates: Gates = Gates()
     opset: Annotated[int, Field(ge=17, le=20)] = 17
     """Version of the ONNX operators: 17 is the first with LayerNormalization, 20 the last that torch's exporter for
@@ -167,6 +179,17 @@ class ExportConfig(Section):
             raise ValueError(
                 f"target must be left out where {reason}, got {', '.join(each.value for each in self.target)}. "
                 "It is for INT8 graphs, and there will be none."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> ExportConfig:
+        names = ("text_column", "pair_column", "label_column", "choice_columns", "query_profile")
+        given = [name for name in names if getattr(self, name)]
+        if given and self.evaluate is None:
+            raise ValueError(
+                f"{given[0]} must be left out where nothing is evaluated, got {getattr(self, given[0])}. "
+                "It is about the labelled data that evaluate names."
             )
         return self
 

@@ -21,6 +21,7 @@ __all__ = [
     "NamedLengths",
     "add_configured",
     "check_lengths",
+    "check_query_profile",
     "make_profiles",
     "parse_profile",
 ]
@@ -191,3 +192,18 @@ def check_lengths(profiles: Iterable[NamedLengths], *, num_layers: int, max_leng
                 check(limit)
     if faults:
         raise InputError("\n".join(faults))
+
+
+def check_query_profile(name: str | None, profiles: Iterable[NamedLengths]) -> None:
+    """Check that the profile which embeds queries will be there.
+
+    Args:
+        name: Its name; None where there is none.
+        profiles: Those of the bundle beside ``full``.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    known = [FULL, *(profile.name for profile in profiles)]
+    if name is not None and name not in known:
+        raise InputError(f"query_profile must be one of {', '.join(known)}, got {name!r}.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["load_recipe"]
 
 _MAX_RECIPE_BYTES = 1 << 20
-_PATH_KEYS = ("output", "calibration")
+_PATH_KEYS = ("output", "calibration", "evaluate")
 _NAME_KEYS = ("model", "data", "eval_data", "teacher")
 """Keys that may also name something on a hub: a path only where it is written as one, or is there."""
 
