@@ -70,7 +70,7 @@ def evaluate_command(
     from dynbert.scoring.labelled import load_data
 
     models = _load(bundle, [Precision(name) for name in precisions], threads=options["threads"])
-    candidates, notes = list_candidates(models, profiles)
+    candidates, _ = list_candidates(models, profiles)
     reference = _find_reference(bundle, models, threads=options["threads"])
     model = reference.model.manifest.model
     labelled = load_data(
@@ -88,8 +88,6 @@ def evaluate_command(
     )
     with _progress_bar() as progress:
         found = evaluate_bundle(candidates, reference, labelled, wanted, progress)
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
     click.echo(json.dumps(evaluation_record(found), indent=2) if as_json else evaluation_text(found))
 
 

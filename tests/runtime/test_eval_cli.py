@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from dynbert import cli
-from dynbert.manifest import Precision, Task
+from dynbert.manifest import Precision, Target, Task
 from tests.helpers.bundles import LABELS, WORDS, make_bundle
 
 _PLAIN_WORDS = [word for word in WORDS if word.isalpha()]
@@ -63,6 +63,18 @@ def test_a_bundle_without_fp32_is_compared_with_its_own_full_graph(tmp_path, dat
     result = _invoke(folder, "--data", data, "--timed-inputs", 0)
     assert result.exit_code == 0, result.output
     assert "compared with full int8 on the same examples" in result.stdout
+
+
+@pytest.mark.filterwarnings("always:.* may saturate and answer less exactly")
+def test_a_bundle_for_another_cpu_is_evaluated_with_a_warning(tmp_path, data, monkeypatch):
+    folder = make_bundle(
+        tmp_path / "bundle", task=Task.TEXT_CLASSIFICATION, precisions=(Precision.INT8,), target=Target.VNNI
+    ).folder
+    for module in ("model", "scoring.bundle_evaluation"):
+        monkeypatch.setattr(f"dynbert.{module}.int8_target", lambda: Target.AVX2)
+    result = _invoke(folder, "--data", data, "--timed-inputs", 0)
+    assert result.exit_code == 0, result.output
+    assert "Warning: full.int8.onnx was made for vnni; this CPU, with avx2, may saturate" in result.stderr
 
 
 def test_columns_are_chosen(bundle, tmp_path):

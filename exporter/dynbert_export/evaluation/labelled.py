@@ -79,7 +79,7 @@ def evaluate_graphs(
     options = EvaluationOptions(query_profile=query_profile, truncate=True)
     there = {graph.precision for graph in manifest.graphs}
     candidates, notes = list_candidates(
-        {precision: _open(bundle, manifest, precision, options) for precision in sorted(there)}
+        {precision: _open(bundle, manifest, precision, options) for precision in sorted(there)}, exact_only=True
     )
     folder, fp32 = references
     if folder != bundle:

@@ -128,16 +128,18 @@ class _NoProgress:
 
 
 def list_candidates(
-    models: Mapping[Precision, DynamicBert], profiles: Sequence[str] = ()
+    models: Mapping[Precision, DynamicBert], profiles: Sequence[str] = (), *, exact_only: bool = False
 ) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
     """Return the graphs of a bundle that this machine would run, profile by profile.
 
     Args:
         models: The bundle, loaded with each precision that is asked for.
         profiles: Their names; none for all.
+        exact_only: Whether to leave out graphs that this machine may not compute exactly: what is recorded for other
+            machines must hold there.
 
     Returns:
-        The candidates, and a note on each graph that this machine would not compute exactly and that is left out.
+        The candidates, and a note on each graph that was left out.
 
     Raises:
         ProfileError: If the bundle has no such profile.
@@ -151,7 +153,7 @@ def list_candidates(
             if not _has_graph(manifest, name, precision):
                 continue
             graph = select_graph(manifest, request, precision=precision, machine=machine)
-            if is_exact_on(graph, machine):
+            if is_exact_on(graph, machine) or not exact_only:
                 candidates.append(Candidate(model, graph))
             else:
                 notes.append(f"{graph.file} is left out: this CPU may not compute it exactly.")
