@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import dynbert
+from dynbert.packages import MissingPackageError
 from dynbert.scoring.labelled import load_labelled
 from dynbert.scoring.metrics import score_numbers
-from dynbert.scoring.packages import MissingPackageError
 
 ABSENT = ("torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "neural_compressor", "pydantic", "rich")
 TEXTS = ["How do I reset my password?", "I forgot my login.", "The museum opens at nine."]

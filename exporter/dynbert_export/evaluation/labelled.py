@@ -12,10 +12,10 @@ import msgspec
 
 from dynbert.manifest import FULL, Precision, file_entry
 from dynbert.model import DynamicBert
+from dynbert.packages import import_extra
 from dynbert.scoring.bundle_evaluation import EvaluationOptions, evaluate_bundle, list_candidates
 from dynbert.scoring.examples import Columns
 from dynbert.scoring.labelled import load_labelled
-from dynbert.scoring.packages import import_extra
 from dynbert.tokenization import TOKENIZER_FILE
 
 if TYPE_CHECKING:

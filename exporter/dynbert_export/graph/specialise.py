@@ -8,6 +8,7 @@ from dynbert.manifest import Precision
 from dynbert_export.graph.drop_early import drop_early
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
+from dynbert_export.graph.kept_indices import find_first_token_layer, name_kept_indices
 from dynbert_export.graph.reshapes import simplify_reshapes
 from dynbert_export.graph.single_token import keep_single_token
 from dynbert_export.graph.tying import share_tied_weights
@@ -70,5 +71,6 @@ def write_graphs(
 def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:
     """Return the graph of a variant as it is published."""
     graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
+    graph = name_kept_indices(graph, first_token_layer=find_first_token_layer(anytime, range(spec.num_layers)))
     graph = share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
     return skip_empty_mask(graph) if graph_set.precision is Precision.INT8 else graph

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.scoring.packages import import_extra
+from dynbert.packages import import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
