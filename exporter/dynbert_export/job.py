@@ -42,6 +42,8 @@ class Job:
     """Folder that becomes the bundle."""
     work: Path
     """Folder of everything else; never published."""
+    sources: Path | None = None
+    """Folder that the graphs are kept in of which profiles are made; None to keep none."""
 
     @property
     def spec(self) -> GraphSpec:

@@ -25,12 +25,13 @@ from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.gates.recovery import Int8Maker, recover
 from dynbert_export.graph.freeze import task_outputs
+from dynbert_export.graph.sources import save_source
 from dynbert_export.graph.specialise import rewrite, write_graphs
 from dynbert_export.graph.tracing import trace
 from dynbert_export.int8.calibration import Calibration, full_length_feeds
 from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_static
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
-from dynbert_export.int8.put_back import module_name
+from dynbert_export.int8.put_back import module_name, put_back
 from dynbert_export.job import Job
 from dynbert_export.options.profiles import add_configured, check_lengths
 from dynbert_export.options.vocabularies import QuantizeOption
@@ -66,7 +67,11 @@ class ExportResult:
 
 
 def export_bundle(
-    config: ExportConfig, *, progress: Progress | None = None, engine: QuantizationEngine | None = None
+    config: ExportConfig,
+    *,
+    progress: Progress | None = None,
+    engine: QuantizationEngine | None = None,
+    sources: Path | None = None,
 ) -> ExportResult:
     """Export a checkpoint.
 
@@ -74,6 +79,8 @@ def export_bundle(
         config: The options.
         progress: Told of stages and notes.
         engine: The quantiser; None for Neural Compressor.
+        sources: Folder that the graphs are kept in of which profiles are made, to make further ones later
+            (``graph/sources.py``); None to keep none.
 
     Returns:
         The published bundle.
@@ -108,7 +115,7 @@ def export_bundle(
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work)
+        job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work, sources)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
@@ -146,6 +153,8 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
             max_fp32_share=job.config.gates.max_fp32_share,
         )
         graphs[graph_set] = int8.files
+        if job.sources is not None:
+            save_source(put_back(quantized, int8.fp32_products), job.sources, graph_set)
         answers = answers.joined(int8.answers)
         fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
         if job.config.quantize is QuantizeOption.STATIC:
@@ -185,6 +194,8 @@ def _build_fp32(job: Job, progress: Progress) -> tuple[ir.Model, Mapping[str, Pa
         del traced
     with progress.stage("specialise fp32"):
         files = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
+    if job.sources is not None:
+        save_source(anytime, job.sources, FP32_SET)
     with progress.stage("verify fp32 against PyTorch"):
         parities = _check_fp32(job, files, model, task_outputs(anytime))
     return anytime, files, parities
