@@ -1,4 +1,4 @@
-"""The commands ``dynbert-export`` and ``dynbert-train`` as functions."""
+"""The commands ``dynbert-export``, ``dynbert-train`` and ``dynbert-search`` as functions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from dynbert.lengths import Length, LengthConfig
     from dynbert_export.pipeline import ExportResult
     from dynbert_export.progress import Progress, StepProgress
+    from dynbert_export.searching.run import SearchResult
     from dynbert_export.training.run import TrainingResult
 
-__all__ = ["ExportOptions", "TrainingOptions", "export", "train"]
+__all__ = ["ExportOptions", "SearchOptions", "TrainingOptions", "export", "search", "train"]
 
 
 class ExportOptions(TypedDict, total=False):
@@ -161,7 +162,71 @@ def train(
     return train_checkpoint(config, progress=progress)
 
 
+class SearchOptions(TypedDict, total=False):
+    """The options of a search. Their meaning and defaults: ``SearchConfig``."""
+
+    model: str | Path
+    data: str | Path
+    study: str | Path
+    output: str | Path
+    revision: str | None
+    task: str
+    max_length: int | None
+    calibration: str | Path | None
+    split: str
+    text_column: str | None
+    pair_column: str | None
+    label_column: str | None
+    choice_columns: Sequence[str]
+    problem_type: str | None
+    test: str | Path | None
+    test_split: str
+    held_out: float
+    metric: str | None
+    queries: str
+    trials: int
+    minutes: float | None
+    profiles: int
+    keep_quality: float
+    sampler: str
+    lengths: str
+    compare_random: bool
+    threads: int
+    seed: int
+    overwrite: bool
+
+
+def search(
+    *, recipe: str | Path | None = None, progress: StepProgress | None = None, **options: Unpack[SearchOptions]
+) -> SearchResult:
+    """Find the best length configs of a checkpoint on this machine and the caller's data.
+
+    Args:
+        recipe: YAML file with options of an export: the working bundle and the recipe that is written have them, and
+            its profiles are tried first.
+        progress: Told of stages, trials and notes.
+        **options: ``model``, ``data``, ``study`` and ``output`` must be given; the model may be the recipe's.
+
+    Returns:
+        Where the recipe is, and what was found.
+
+    Raises:
+        InputError: If an option breaks a rule, or the study is of another search.
+        MissingPackageError: If the extra search is not installed.
+        DataError: If the data cannot be used; before anything is exported.
+        ExportError: If the export or the disk fails, or no config is worth a profile.
+    """
+    with explain_missing_packages("search"):
+        check_packages("search")
+        from dynbert_export.options.recipe import load_recipe
+        from dynbert_export.options.search import make_search_config
+        from dynbert_export.searching.run import search_lengths
+
+    config = make_search_config(load_recipe(Path(recipe)) if recipe is not None else None, _with_text_names(options))
+    return search_lengths(config, progress=progress)
+
+
 def _with_text_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with paths as text where a name of a hub may stand as well."""
-    names = ("model", "data", "eval_data", "teacher")
+    names = ("model", "data", "eval_data", "teacher", "test")
     return {name: str(value) if name in names and isinstance(value, Path) else value for name, value in options.items()}

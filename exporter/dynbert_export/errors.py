@@ -72,11 +72,15 @@ def collect_faults(faults: list[str], *, prefix: str = "") -> Iterator[None]:
 
 _PACKAGES = {
     "export": frozenset({"pydantic"}),
+    "search": frozenset({"pydantic", "optuna", "sqlalchemy", "filelock", "matplotlib", "scipy", "seqeval", "pyarrow"}),
     "train": frozenset(
         {"pydantic", "torch", "transformers", "accelerate", "datasets", "matplotlib", "scipy", "seqeval", "pyarrow"}
     ),
 }
 """Extra -> packages of it that its commands would miss, the first of them at once; the runtime alone has none."""
+
+_WHOSE = {"export": "exporter", "search": "search", "train": "trainer"}
+"""Extra -> what needs it, for messages."""
 
 
 def check_packages(extra: str) -> None:
@@ -111,7 +115,7 @@ def explain_missing_packages(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as err:
         if err.name not in _PACKAGES[extra]:
             raise
-        whose = "exporter" if extra == "export" else "trainer"
+        whose = _WHOSE[extra]
         got = "the runtime alone" if err.name == "pydantic" else f"no {err.name}"
         raise MissingPackageError(
             f"The {whose}'s packages must be installed, got {got}. Run: pip install 'dynbert[{extra}]'"

@@ -45,6 +45,8 @@ class Job:
     """Folder that becomes the bundle."""
     work: Path
     """Folder of everything else; never published."""
+    sources: Path | None = None
+    """Folder that the graphs are kept in of which profiles are made; None to keep none."""
 
     @property
     def spec(self) -> GraphSpec:
@@ -113,3 +115,14 @@ class Job:
             for variant in self.variants
             for graph_set in wanted
         )
+
+    def list_fp32(self, files: Mapping[str, Path]) -> tuple[PublishedGraph, ...]:
+        """Return the fp32 graphs, whether the bundle is to have them or not.
+
+        Args:
+            files: Variant's name -> file.
+
+        Returns:
+            A graph a variant.
+        """
+        return tuple(PublishedGraph(variant, FP32_SET, files[variant.name]) for variant in self.variants)

@@ -35,18 +35,19 @@ from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.gates.recovery import Int8Maker, recover
 from dynbert_export.graph.freeze import task_outputs
+from dynbert_export.graph.sources import save_source
 from dynbert_export.graph.specialise import rewrite, write_graphs
 from dynbert_export.graph.tracing import trace
 from dynbert_export.int8.calibration import Calibration, full_length_feeds
 from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_static
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
-from dynbert_export.int8.put_back import module_name
+from dynbert_export.int8.put_back import module_name, put_back
 from dynbert_export.job import Job
 from dynbert_export.options.profiles import add_configured, check_lengths, check_query_profile
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.threads import torch_threads
-from dynbert_export.variants import FP32_SET, PublishedGraph, list_variants
+from dynbert_export.variants import FP32_SET, list_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from dynbert_export.gates.recovery import Int8Graphs
     from dynbert_export.int8.choose import Quantized
     from dynbert_export.options.config import ExportConfig
-    from dynbert_export.variants import GraphSet
+    from dynbert_export.variants import GraphSet, PublishedGraph
 
 __all__ = ["ExportResult", "export_bundle"]
 
@@ -80,7 +81,11 @@ class ExportResult:
 
 
 def export_bundle(
-    config: ExportConfig, *, progress: Progress | None = None, engine: QuantizationEngine | None = None
+    config: ExportConfig,
+    *,
+    progress: Progress | None = None,
+    engine: QuantizationEngine | None = None,
+    sources: Path | None = None,
 ) -> ExportResult:
     """Export a checkpoint.
 
@@ -88,6 +93,8 @@ def export_bundle(
         config: The options.
         progress: Told of stages and notes.
         engine: The quantiser; None for Neural Compressor.
+        sources: Folder that the graphs are kept in of which profiles are made, to make further ones later
+            (``graph/sources.py``); None to keep none.
 
     Returns:
         The published bundle.
@@ -125,7 +132,7 @@ def export_bundle(
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, data, labelled, variants, staging.bundle, staging.work)
+        job = Job(config, checkpoint, tokenizer, data, labelled, variants, staging.bundle, staging.work, sources)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
@@ -145,9 +152,8 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportRe
         mask_token_id=job.mask_token_id,
     )
     if job.labelled is not None:
-        make_job(
-            facts, job.labelled, has_own_queries=job.config.query_profile is not None
-        )  # refuses what does not suit
+        # What does not suit is refused before anything is made.
+        make_job(facts, job.labelled, has_own_queries=job.config.query_profile is not None)
     anytime, fp32, parities = _build_fp32(job, progress)
     graphs: dict[GraphSet, Mapping[str, Path]] = {FP32_SET: fp32}
     gate = _make_gate(job)
@@ -173,6 +179,8 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportRe
             max_fp32_share=job.config.gates.max_fp32_share,
         )
         graphs[graph_set] = int8.files
+        if job.sources is not None:
+            save_source(put_back(quantized, int8.fp32_products), job.sources, graph_set)
         answers = answers.joined(int8.answers)
         fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
         if job.config.quantize is QuantizeOption.STATIC:
@@ -188,12 +196,9 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportRe
     manifest = describe_graphs(facts, job.variants, published, findings)
     evaluation = None
     if job.labelled is not None:
-        of_fp32 = [PublishedGraph(variant, FP32_SET, fp32[variant.name]) for variant in job.variants]
-        fp32_manifest = describe_graphs(facts, job.variants, of_fp32, findings)
+        fp32_manifest = describe_graphs(facts, job.variants, job.list_fp32(fp32), findings)
         evaluation = _evaluate(job, manifest, fp32_manifest, job.labelled, progress)
         manifest = add_evaluations(manifest, evaluation)
-        if job.config.gates.refuse_dominated:
-            check_dominance(manifest)
     manifest = describe_bundle(job.bundle, manifest, mask_token=job.tokenizer.mask_token)
     return ExportResult(job.config.output, manifest, latencies[baseline], evaluation)
 
@@ -201,12 +206,14 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportRe
 def _evaluate(
     job: Job, manifest: Manifest, fp32_manifest: Manifest, data: LabelledData, progress: Progress
 ) -> BundleEvaluation:
-    """Score the published graphs' answers to labelled data."""
+    """Score the published graphs' answers to labelled data, and hold the profiles to each other."""
     references = job.folder(Precision.FP32), fp32_manifest
     with progress.stage(f"evaluate on {data.name}"):
         found, left_out = evaluate_graphs(job.bundle, manifest, references, data, job.config.query_profile)
     for note in (*left_out, *found.notes):
         progress.note(note)
+    if job.config.gates.refuse_dominated:
+        check_dominance(add_evaluations(manifest, found))
     return found
 
 
@@ -225,6 +232,8 @@ def _build_fp32(job: Job, progress: Progress) -> tuple[ir.Model, Mapping[str, Pa
         del traced
     with progress.stage("specialise fp32"):
         files = write_graphs(anytime, job.variants, job.folder(Precision.FP32), FP32_SET, job.spec)
+    if job.sources is not None:
+        save_source(anytime, job.sources, FP32_SET)
     with progress.stage("verify fp32 against PyTorch"):
         parities = _check_fp32(job, files, model, task_outputs(anytime))
     return anytime, files, parities

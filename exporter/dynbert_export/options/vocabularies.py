@@ -11,9 +11,13 @@ __all__ = [
     "AUTO",
     "NONE",
     "CalibrationMethod",
+    "LengthKind",
+    "LengthOption",
     "MixedPrecision",
     "PrecisionOption",
     "QuantizeOption",
+    "QueryOption",
+    "SamplerOption",
     "TargetOption",
     "TaskOption",
     "TrainingTaskOption",
@@ -101,6 +105,47 @@ class PrecisionOption(StrEnum):
     INT8 = "int8"
     FP32 = "fp32"
     BOTH = "both"
+
+
+class LengthKind(StrEnum):
+    """What the numbers of a length config are."""
+
+    FRACTIONS = "fractions"
+    """Of the input's length."""
+    COUNTS = "counts"
+    """Of tokens."""
+
+
+class LengthOption(StrEnum):
+    """Which kinds of length configs are searched."""
+
+    FRACTIONS = LengthKind.FRACTIONS.value
+    COUNTS = LengthKind.COUNTS.value
+    BOTH = "both"
+
+    @property
+    def kinds(self) -> tuple[LengthKind, ...]:
+        """The kinds."""
+        return tuple(LengthKind) if self is LengthOption.BOTH else (LengthKind(self.value),)
+
+
+class SamplerOption(StrEnum):
+    """What proposes the configs of a search."""
+
+    EVOLUTION = "evolution"
+    """Children of the best so far (Kim and Cho 2021)."""
+    NSGA2 = "nsga2"
+    TPE = "tpe"
+    RANDOM = "random"
+
+
+class QueryOption(StrEnum):
+    """By which graph queries are embedded while passages are by the one that is judged."""
+
+    FULL = "full"
+    """Queries are short, so nothing is won by dropping their tokens, and full finds more."""
+    CANDIDATE = "candidate"
+    """By the same graph: one vector space, one graph to deploy."""
 
 
 def make_targets(given: Any) -> tuple[TargetOption, ...]:

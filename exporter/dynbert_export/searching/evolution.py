@@ -1,0 +1,150 @@
+"""Kim and Cho's evolutionary search as a sampler of Optuna (2021, "Length-Adaptive Transformer", section 3.2).
+
+The population is the front: the finished candidates that no other one beats in quality and time at once. A child is one
+of them mutated (each layer, with a probability, draws its length anew between those of its neighbours), or the mean of
+two. Here time is what is predicted for the user's data, not a count of operations.
+
+Ours: a length that is drawn anew is that of a neighbour with some probability, because a layer that keeps what enters
+it has no cut and is faster, which a draw between them would never give; a child that was tried before is drawn again;
+and the search runs on without generations, as Optuna's do, so that workers need not wait for each other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from dynbert_export.searching.space import KIND, LEAST_SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from dynbert_export.searching.candidate import Candidate
+    from dynbert_export.searching.space import Space
+
+__all__ = ["EvolutionSampler", "cross", "mutate"]
+
+_MUTATION_PROBABILITY = 0.5
+"""Of a layer in a child that is mutated."""
+_MUTANTS = 0.5
+"""Share of the children that are mutated; the others are crossed."""
+_SNAP_PROBABILITY = 0.25
+"""With which a drawn length is that of the layer before; and with which it is that of the layer behind."""
+_ATTEMPTS = 50
+"""Children that were tried before are drawn again so often; then chance decides."""
+
+
+def mutate(shares: Sequence[float], generator: np.random.Generator) -> tuple[float, ...]:
+    """Return shares some of which are drawn anew, each between its neighbours.
+
+    Args:
+        shares: In [``LEAST_SHARE``, 1], non-increasing.
+        generator: Of the numbers.
+
+    Returns:
+        As many, of the same form; at least one of them was drawn.
+    """
+    is_drawn = generator.random(len(shares)) < _MUTATION_PROBABILITY
+    is_drawn[generator.integers(len(shares))] = True
+    mutated: list[float] = []
+    for layer, share in enumerate(shares):
+        if not is_drawn[layer]:
+            mutated.append(share)
+            continue
+        most = mutated[-1] if mutated else 1.0
+        least = shares[layer + 1] if layer + 1 < len(shares) else LEAST_SHARE
+        chance = generator.random()
+        if chance < _SNAP_PROBABILITY:
+            mutated.append(most)
+        elif chance > 1.0 - _SNAP_PROBABILITY:
+            mutated.append(least)
+        else:
+            mutated.append(min(max(float(generator.uniform(least, most)), least), most))
+    return tuple(mutated)
+
+
+def cross(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    """Return the mean of two parents, layer by layer.
+
+    Args:
+        first: Shares, non-increasing.
+        second: As many.
+
+    Returns:
+        As many, non-increasing.
+    """
+    return tuple((one + other) / 2 for one, other in zip(first, second, strict=True))
+
+
+class EvolutionSampler(BaseSampler):
+    """Children of the front; random candidates as long as there is none.
+
+    Args:
+        space: What is searched.
+        seed: Equal seeds and equal finished trials give equal children.
+    """
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._space = space
+        self._generator = np.random.default_rng(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002 -- Optuna's signature
+        """Return every parameter: a child is made as a whole."""
+        return self._space.distributions
+
+    def sample_relative(
+        self,
+        study: Study,
+        trial: FrozenTrial,  # noqa: ARG002 -- Optuna's signature
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002 -- Optuna's signature
+    ) -> dict[str, Any]:
+        """Return the parameters of a child that nobody tried."""
+        parents = [self._space.decode(each.params) for each in study.best_trials if self._is_whole(each)]
+        others = study.get_trials(deepcopy=False)
+        tried = {str(self._space.decode(each.params)) for each in others if self._is_whole(each)}
+        tried |= {
+            str(self._space.decode(each.system_attrs["fixed_params"]))
+            for each in others
+            if each.state is TrialState.WAITING and "fixed_params" in each.system_attrs
+        }
+        for _ in range(_ATTEMPTS):
+            child = self._breed(parents) if parents else self._space.draw(self._generator)
+            if str(child) not in tried:
+                break
+        else:
+            child = self._space.draw(self._generator)
+        return self._space.encode(child)
+
+    def sample_independent(
+        self,
+        study: Study,  # noqa: ARG002 -- Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002 -- Optuna's signature
+        param_name: str,
+        param_distribution: BaseDistribution,  # noqa: ARG002 -- Optuna's signature
+    ) -> Any:
+        """Return a random value of a parameter that an enqueued trial left open."""
+        if param_name == KIND:
+            return self._space.kinds[int(self._generator.integers(len(self._space.kinds)))].value
+        return float(self._generator.random())
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Return whether a trial has every parameter; one that just began has not."""
+        return trial.params.keys() >= self._space.distributions.keys()
+
+    def _breed(self, parents: Sequence[Candidate]) -> Candidate:
+        generator = self._generator
+        parent = parents[int(generator.integers(len(parents)))]
+        kind = self._space.kind_of(parent)
+        shares = self._space.shares_of(parent)
+        partners = [each for each in parents if each is not parent and self._space.kind_of(each) is kind]
+        if not partners or generator.random() < _MUTANTS:
+            return self._space.make(kind, mutate(shares, generator))
+        partner = partners[int(generator.integers(len(partners)))]
+        return self._space.make(kind, cross(shares, self._space.shares_of(partner)))

@@ -1,0 +1,136 @@
+"""The graphs of a search: the anytime graph, which answers for every candidate, and frozen ones for those chosen.
+
+This is the one place where a candidate's layers decide on its graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dynbert.cpu import int8_target
+from dynbert.errors import InputError
+from dynbert.manifest import ANYTIME, FULL, Precision
+from dynbert.selection import GraphRequest, select_graph
+from dynbert.session import open_graph
+from dynbert_export.graph.freeze import GraphSpec
+from dynbert_export.graph.names import is_kept_positions
+from dynbert_export.graph.sources import load_source
+from dynbert_export.graph.specialise import write_graphs
+from dynbert_export.searching.asking import Respondent
+from dynbert_export.searching.candidate import Body, Candidate
+from dynbert_export.variants import GraphSet, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from dynbert.manifest import GraphEntry, Manifest, ModelInfo
+    from dynbert.session import Graph
+
+__all__ = ["SearchGraphs"]
+
+
+@dataclass
+class SearchGraphs:
+    """A working bundle's graphs, opened when first asked for."""
+
+    bundle: Path
+    manifest: Manifest
+    sources: Path
+    """Folder of the graphs that lengths can be frozen into."""
+    threads: int
+    _open: dict[str, Graph] = field(default_factory=dict)
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the graphs were made from."""
+        return self.manifest.model
+
+    @property
+    def body(self) -> Body:
+        """What lengths act on."""
+        source = load_source(self.sources, self._label)
+        return Body(
+            num_layers=self.model.num_layers,
+            cutting_layers=sum(is_kept_positions(value.name) for value in source.graph.outputs),
+            max_length=self.model.max_length,
+            always_keep_cls_token=self.model.always_keep_cls_token,
+        )
+
+    @property
+    def precision(self) -> Precision:
+        """Of the graphs that are searched with: what the runtime would run on this machine."""
+        return self._select(ANYTIME).precision
+
+    def ask_candidate(self, candidate: Candidate) -> Respondent:
+        """Return the anytime graph under a candidate's lengths.
+
+        Args:
+            candidate: What to run.
+
+        Returns:
+            The graph with its lengths.
+
+        Raises:
+            InputError: If the candidate leaves out layers, for which there is no graph.
+        """
+        if candidate.layers is not None:
+            raise InputError(f"Candidates must run all layers, got {candidate}.")
+        return Respondent(self._get(self._select(ANYTIME)), candidate.lengths)
+
+    def ask_full(self, precision: Precision | None = None) -> Respondent:
+        """Return the graph that drops nothing.
+
+        Args:
+            precision: fp32, or None for what is searched with.
+
+        Returns:
+            The graph.
+        """
+        entry = self._select(FULL)
+        if precision is not None and entry.precision is not precision:
+            entry = select_graph(self.manifest, GraphRequest(FULL), precision=precision, machine=int8_target())
+        return Respondent(self._get(entry), None)
+
+    def freeze(self, candidates: Mapping[str, Candidate], folder: Path) -> dict[str, Respondent]:
+        """Make a graph of each candidate as an export would, and open it.
+
+        Args:
+            candidates: Plain name -> candidate.
+            folder: Where to write; made if absent.
+
+        Returns:
+            Name -> graph.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        entry = self._select(ANYTIME)
+        variants = tuple(Variant(name, candidate.lengths) for name, candidate in candidates.items())
+        files = write_graphs(
+            load_source(self.sources, self._label),
+            variants,
+            folder,
+            GraphSet(entry.precision, entry.target, self._label),
+            GraphSpec(
+                num_layers=self.model.num_layers,
+                max_length=self.model.max_length,
+                always_keep_cls_token=self.model.always_keep_cls_token,
+            ),
+        )
+        return {
+            name: Respondent(open_graph(files[name], threads=self.threads), candidate.lengths)
+            for name, candidate in candidates.items()
+        }
+
+    @property
+    def _label(self) -> str:
+        """The label of the graphs' set, as it stands in the files' names."""
+        return self._select(ANYTIME).file.removeprefix(f"{ANYTIME}.").removesuffix(".onnx")
+
+    def _select(self, profile: str) -> GraphEntry:
+        return select_graph(self.manifest, GraphRequest(profile), precision=None, machine=int8_target())
+
+    def _get(self, entry: GraphEntry) -> Graph:
+        if entry.file not in self._open:
+            self._open[entry.file] = open_graph(self.bundle / entry.file, threads=self.threads)
+        return self._open[entry.file]

@@ -1,0 +1,174 @@
+"""What a search found, as records that tables, files and the picture are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dynbert_export.searching.time_model import FitError
+
+__all__ = [
+    "Contrast",
+    "GraphResult",
+    "MetricResult",
+    "RandomComparison",
+    "Refusal",
+    "Role",
+    "SearchReport",
+    "TrialResult",
+]
+
+
+class Role(StrEnum):
+    """What a graph is in the report for."""
+
+    REFERENCE = "reference"
+    """The fp32 graph that drops nothing."""
+    FULL = "full"
+    PROFILE = "profile"
+    UNIFORM = "uniform"
+    """The fastest config of one share in each layer that is as good as a profile."""
+    STAIRCASE = "staircase"
+    """The fastest config of one share of what enters each layer that is as good as a profile."""
+    MACS = "macs"
+    """The config of the fewest operations that is as good as a profile: what a search by counting would take."""
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric of the answers to the data that was kept aside."""
+
+    name: str
+    value: float
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    difference: float | None = None
+    """From the reference; None for the reference itself."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    test: str | None = None
+
+
+@dataclass(frozen=True)
+class GraphResult:
+    """One graph that was measured and judged at the end."""
+
+    name: str
+    """The profile's name, or what it is compared with."""
+    role: Role
+    config: str | None
+    """Its lengths; None where it drops nothing."""
+    trial: int | None
+    searched_quality: float | None
+    """Of the part that was searched by; it chose the profiles, and flatters them."""
+    predicted_ms: float | None
+    measured_ms: float
+    """Mean of an input of the data, batch 1."""
+    ms_by_tokens: Mapping[int, float]
+    macs: int
+    """Mean operations of an input of the data."""
+    metrics: tuple[MetricResult, ...]
+    """Of the data that was kept aside; the one that was maximised first."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a profile compares with what it would be without a search."""
+
+    profile: str
+    role: Role
+    graph: str
+    """Name of the graph that it is compared with."""
+    speed_ratio: float
+    """That graph's measured time by the profile's: how many times as fast the profile is."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A config of the front that did not become a profile."""
+
+    name: str
+    """The profile that it would have been."""
+    config: str
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial."""
+
+    number: int
+    family: str
+    config: str
+    milliseconds: float
+    """Predicted."""
+    quality: float | None
+    """None where it was given up."""
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class RandomComparison:
+    """The search beside random search."""
+
+    hypervolume: float
+    """Of random search, as is what follows."""
+    trials: tuple[TrialResult, ...]
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """All that there is to say."""
+
+    model: str
+    task: str
+    processor: str
+    threads: int
+    precision: str
+    sampler: str
+    data: str
+    """Name of the part that was searched by."""
+    examples: int
+    aside: str
+    """Name of the part that was kept aside."""
+    aside_examples: int
+    metric: str
+    """What was maximised."""
+    queries: str | None
+    """Retrieval: by which graph queries were embedded."""
+    lengths_of_data: Mapping[str, Any]
+    """Tokens: what stands for all, the percentiles, and rows an input."""
+    profiles: Mapping[str, tuple[int | float, ...]]
+    """Name -> lengths, the slowest first."""
+    graphs: tuple[GraphResult, ...]
+    contrasts: tuple[Contrast, ...]
+    refusals: tuple[Refusal, ...]
+    trials: tuple[TrialResult, ...]
+    reference_point: tuple[float, float]
+    """Of hypervolumes: the least quality and the longest milliseconds that count."""
+    hypervolume: float
+    random: RandomComparison | None
+    time_model: Mapping[str, Any]
+    """Costs, and errors on measurements that were left out of the fit."""
+    final_error: FitError
+    """Of the time model on the graphs of the end, which it had no part in."""
+    final_error_at_one_speed: FitError
+    """The same with the factor taken off by which the machine as a whole was faster or slower than at the beginning."""
+    speed_change: float
+    """That factor: measured by predicted."""
+
+    def find(self, role: Role) -> tuple[GraphResult, ...]:
+        """Return the graphs of a role, in order."""
+        return tuple(graph for graph in self.graphs if graph.role is role)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return dataclasses.asdict(self)
