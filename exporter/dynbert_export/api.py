@@ -38,6 +38,7 @@ class ExportOptions(TypedDict, total=False):
     calibration: str | Path | None
     calibration_samples: int
     evaluate: str | Path | None
+    evaluate_split: str
     text_column: str | None
     pair_column: str | None
     label_column: str | None

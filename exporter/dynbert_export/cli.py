@@ -70,8 +70,11 @@ __all__ = ["main"]
 )
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(
-    "--evaluate", metavar="FILE", help="Labelled data to evaluate every graph on, for card and manifest (extra eval)."
+    "--evaluate",
+    metavar="FILE|SET",
+    help="Labelled data to evaluate every graph on, for card and manifest (extra eval): a file, or a set of the hub.",
 )
+@click.option("--evaluate-split", metavar="NAME", help="--evaluate: which part of a set of the hub.")
 @click.option("--text-column", metavar="NAME", help="--evaluate: column of the text; several are joined: title,body.")
 @click.option("--pair-column", metavar="NAME", help="--evaluate: column of the second text.")
 @click.option("--label-column", metavar="NAME", help="--evaluate: column of the label.")

@@ -70,7 +70,8 @@ def test_help_names_every_option(invoke):
     assert (result.exit_code, config) == (0, None)
     options = (
         "--model --output --task --embeddings --length-config --recipe --quantize --calibration --calibration-method "
-        "--calibration-samples --evaluate --text-column --pair-column --label-column --choice-column --query-profile "
+        "--calibration-samples --evaluate --evaluate-split --text-column "
+        "--pair-column --label-column --choice-column --query-profile "
         "--target --precision --max-length --opset --threads --seed --overwrite --debug --quiet"
     )
     assert all(option in result.output for option in options.split())
@@ -81,7 +82,8 @@ def test_every_option_reaches_the_config(invoke):
         "--model m --output o --length-config fast=20,10,5 --length-config 0.9,0.8,0.7 --task feature-extraction "
         "--embeddings token-states "
         "--quantize dynamic --calibration c.txt --calibration-samples 9 --calibration-method entropy --target avx2 "
-        "--evaluate e.csv --text-column a,b --pair-column p --label-column l --choice-column c --query-profile fast "
+        "--evaluate e.csv --evaluate-split dev --text-column a,b "
+        "--pair-column p --label-column l --choice-column c --query-profile fast "
         "--precision both --max-length 99 "
         "--opset 18 --threads 3 --seed 8 --revision r --overwrite"
     )
@@ -98,7 +100,8 @@ def test_every_option_reaches_the_config(invoke):
             "calibration": Path("c.txt"),
             "calibration_samples": 9,
             "calibration_method": "entropy",
-            "evaluate": Path("e.csv"),
+            "evaluate": "e.csv",
+            "evaluate_split": "dev",
             "text_column": "a,b",
             "pair_column": "p",
             "label_column": "l",

@@ -15,7 +15,7 @@ from dynbert.model import DynamicBert
 from dynbert.packages import import_extra
 from dynbert.scoring.bundle_evaluation import EvaluationOptions, evaluate_bundle, list_candidates
 from dynbert.scoring.examples import Columns
-from dynbert.scoring.labelled import load_labelled
+from dynbert.scoring.labelled import load_data
 from dynbert.tokenization import TOKENIZER_FILE
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def load_evaluation_data(config: ExportConfig, checkpoint: Checkpoint) -> Labell
     if config.evaluate is None:
         return None
     import_extra("scipy.stats", extra="eval", purpose="evaluate graphs")
-    return load_labelled(
+    return load_data(
         config.evaluate,
         checkpoint.task,
+        split=config.evaluate_split,
         columns=Columns(config.text_column, config.pair_column, config.label_column, config.choice_columns),
         label_names=checkpoint.labels,
         problem_type=checkpoint.problem_type,

@@ -139,8 +139,11 @@ class ExportConfig(Section):
     """txt, csv, tsv, jsonl or SQuAD json; None for the sentences that ship with the exporter."""
     calibration_samples: Annotated[int, Field(ge=1)] = 128
     """Most samples that are read from the calibration file; which ones is decided by ``seed``."""
-    evaluate: Annotated[Path | None, Field(strict=False)] = None
-    """Labelled data: every published graph is evaluated on it, which card and manifest tell. None: not."""
+    evaluate: str | None = None
+    """Labelled data, a file or a set of the hub: every published graph is evaluated on it, and card and manifest tell
+    what was found. None: not."""
+    evaluate_split: str = "test"
+    """Which part of a set of the hub."""
     text_column: str | None = None
     """Of ``evaluate``, as are the next ones: see ``dynbert.scoring.examples.Columns``. None: guessed."""
     pair_column: str | None = None

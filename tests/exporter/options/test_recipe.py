@@ -51,6 +51,7 @@ def test_load_recipe_reads_every_option(tmp_path):
         calibration: /data/squad.json
         calibration_samples: 10
         evaluate: /data/test.csv
+        evaluate_split: dev
         text_column: title,body
         pair_column: second
         label_column: mood
@@ -85,7 +86,8 @@ def test_load_recipe_reads_every_option(tmp_path):
         calibration_method=CalibrationMethod.PERCENTILE,
         calibration=Path("/data/squad.json"),
         calibration_samples=10,
-        evaluate=Path("/data/test.csv"),
+        evaluate="/data/test.csv",
+        evaluate_split="dev",
         text_column="title,body",
         pair_column="second",
         label_column="mood",
@@ -105,12 +107,12 @@ def test_load_recipe_reads_every_option(tmp_path):
 def test_paths_of_a_recipe_are_relative_to_its_folder(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "checkpoint").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    path = _write(Path("recipes"), "{model: checkpoint, output: ../bundle, calibration: texts.txt, evaluate: a.csv}")
+    path = _write(Path("recipes"), "{model: checkpoint, output: ../bundle, calibration: texts.txt, evaluate: ./a.csv}")
     config = make_config(load_recipe(path))
     assert config.model == str(Path("recipes/checkpoint"))
     assert config.output == Path("recipes/../bundle")
     assert config.calibration == Path("recipes/texts.txt")
-    assert config.evaluate == Path("recipes/a.csv")
+    assert config.evaluate == str(Path("recipes/a.csv"))
 
 
 @pytest.mark.parametrize("model", ["bert-base-uncased", "owner/name", "/nowhere/at/all"])
