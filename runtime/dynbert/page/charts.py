@@ -23,7 +23,7 @@ _MARGIN = 0.06
 
 _PLOT_PIXELS = (264, 288)
 """The plot's width on the narrowest phone, where labels must not meet, and its height."""
-_LETTER_PIXELS, _LINE_PIXELS = 6.8, 15
+_LETTER_PIXELS, _LINE_PIXELS, _DESCENT_PIXELS = 7.2, 18, 4
 _MARKER_PIXELS = 7
 """Half a marker's size."""
 _OUTSIDE_PIXELS = 10
@@ -213,7 +213,7 @@ def _marker_box(spot: Spot) -> _Box:
 def _text_box(centre: tuple[float, float], place: Label, text: str) -> _Box:
     width = _LETTER_PIXELS * len(text)
     left = centre[0] + place.dx - {"start": 0.0, "middle": width / 2, "end": width}[place.anchor]
-    bottom = centre[1] + place.dy + 3
+    bottom = centre[1] + place.dy + _DESCENT_PIXELS
     return (left, bottom - _LINE_PIXELS, left + width, bottom)
 
 

@@ -98,16 +98,13 @@ class GraphView:
     """How many times as fast as the base graph that is."""
     is_base: bool
     """Whether it is the graph that the speeds are relative to."""
+    evaluation: Evaluation | None
+    """How it answers the bundle's first labelled data; None where it was not evaluated on those."""
 
     @property
     def name(self) -> str:
         """Profile and number format."""
         return f"{self.profile} {self.number_format}"
-
-    @property
-    def evaluation(self) -> Evaluation | None:
-        """What is known of its answers to the first labelled data set."""
-        return self.entry.evaluations[0] if self.entry.evaluations else None
 
 
 def list_graphs(manifest: Manifest, times: Times) -> tuple[GraphView, ...]:
@@ -128,6 +125,7 @@ def list_graphs(manifest: Manifest, times: Times) -> tuple[GraphView, ...]:
     base_ms = None if base is None else times.milliseconds(base.file, times.typical_tokens)
     typical = [times.milliseconds(entry.file, times.typical_tokens) for entry in manifest.graphs]
     texts = column_of_milliseconds(typical)
+    data = next((item.data for entry in manifest.graphs for item in entry.evaluations), None)
     views = []
     for row, entry, ms, text in zip(rows, manifest.graphs, typical, texts, strict=True):
         is_fp32 = entry.precision is Precision.FP32
@@ -144,6 +142,7 @@ def list_graphs(manifest: Manifest, times: Times) -> tuple[GraphView, ...]:
                 ms_text=text,
                 speed=None if ms is None or base_ms is None else base_ms / ms,
                 is_base=entry is base,
+                evaluation=next((item for item in entry.evaluations if item.data == data), None),
             )
         )
     return tuple(views)

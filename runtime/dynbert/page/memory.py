@@ -116,12 +116,14 @@ def measure_memory(bundle: Path, manifest: Manifest, *, machine: Target | None, 
         return None
     graphs = {name: graph for name, graph in select_graphs(manifest, machine=machine).items() if name != ANYTIME}
     arguments = json.dumps([str(bundle.absolute()), threads, *(graph.file for graph in graphs.values())])
-    done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", __name__, arguments], capture_output=True, text=True, check=False, timeout=_SECONDS
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise BundleError(f"{bundle} must open in a process of its own, got: {reason[0]}. Try dynbert verify.")
+    command = [sys.executable, "-m", __name__, arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)  # noqa: S603 - ours
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    except subprocess.TimeoutExpired:
+        done, reason = None, f"no answer within {_SECONDS} s"
+    if done is None or done.returncode:
+        raise BundleError(f"{bundle} must open in a process of its own, got: {reason}. Try dynbert verify.")
     return _as_rows(graphs, json.loads(done.stdout))
 
 

@@ -202,12 +202,10 @@ def _quality_name(manifest: Manifest, graphs: Sequence[GraphView]) -> str:
     return f"{sentence_name(evaluations[0].metrics[0].name)}, {evaluations[0].data}"
 
 
-def _text_options(model: ModelInfo) -> str:
+def _text_options(model: ModelInfo) -> list[str]:
     """Return the command's options that give a text."""
-    spec = task_spec(model.task)
-    return " and ".join(
-        argument.option or f"--{name.replace('_', '-')}" for name, argument in ARGUMENTS.items() if name in spec.needed
-    )
+    needed = task_spec(model.task).needed
+    return [item.option or f"--{name.replace('_', '-')}" for name, item in ARGUMENTS.items() if name in needed]
 
 
 def _list_facts(manifest: Manifest, times: Times, total_size: str) -> tuple[tuple[str, str], ...]:

@@ -92,7 +92,7 @@ def test_names_meet_neither_markers_nor_each_other(drawn):
     labels = place_labels(spots)
     assert len(labels) == len(spots)
     boxes = [
-        _text_box((spot.x * 2.64, (100 - spot.y) * 2.88), label, spot.name)
+        _text_box((spot.x / 100 * 264, (1 - spot.y / 100) * 288), label, spot.name)
         for spot, label in zip(spots, labels, strict=True)
         if label is not None
     ]

@@ -100,6 +100,17 @@ def test_advice_by_agreement_is_the_fastest_that_agrees_enough(timed_bundle, fas
     assert advice[-1].reason == f"cosine {fast:.3f}"
 
 
+def test_one_number_of_quality_is_of_one_data_set(judged_bundle):
+    """Whatever the order in which a graph has its evaluations."""
+    manifest = _replace_graphs(
+        judged_bundle.manifest,
+        lambda graph: msgspec.structs.replace(
+            graph, evaluations=graph.evaluations[::-1] if graph.profile == "fast" else graph.evaluations
+        ),
+    )
+    assert {view.evaluation.data for view in _views(manifest).values() if view.evaluation} == {"news"}
+
+
 def test_advice_by_labelled_data_weighs_intervals(judged_bundle):
     """Full INT8 loses 0.01 of 0.9, within the interval; fast loses 0.11, beyond it."""
     manifest = judged_bundle.manifest

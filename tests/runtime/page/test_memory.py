@@ -60,6 +60,13 @@ def test_a_graph_that_does_not_open_is_named(tmp_path):
         measure_memory(bundle.folder, bundle.manifest, machine=Target.AVX2, threads=1)
 
 
+@_needs_linux
+def test_a_process_that_does_not_end_is_given_up(embedding_bundle, monkeypatch):
+    monkeypatch.setattr(memory, "_SECONDS", 0.01)
+    with pytest.raises(BundleError, match=r"got: no answer within 0\.01 s"):
+        measure_memory(embedding_bundle.folder, embedding_bundle.manifest, machine=Target.AVX2, threads=1)
+
+
 def test_elsewhere_there_is_no_measurement(embedding_bundle, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_SMAPS", tmp_path / "smaps_rollup")
     assert measure_memory(embedding_bundle.folder, embedding_bundle.manifest, machine=None, threads=1) is None
