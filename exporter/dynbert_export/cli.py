@@ -15,6 +15,7 @@ import dynbert
 from dynbert.command import report_problems
 from dynbert.manifest import Embeddings
 from dynbert_export.errors import explain_missing_packages
+from dynbert_export.options.profiles import LayersOption
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -40,6 +41,14 @@ __all__ = ["main"]
     multiple=True,
     help="A profile: tokens kept after each layer, counts (fast=315,251,242,159,142,33) or fractions of the input "
     "(balanced=0.9,0.8,0.7,0.6,0.5,0.4). Repeatable.",
+)
+@click.option(
+    "--layer-config",
+    "layer_configs",
+    metavar="[NAME=]LIST",
+    multiple=True,
+    help="Layers that run in the profile of that name, counted from 0, the others left out (fast=0,2,4). Without a "
+    "--length-config of its name the profile drops no tokens. Repeatable.",
 )
 @click.option("--recipe", metavar="FILE", help="YAML file with options; those given here win over it.")
 @click.option(
@@ -110,16 +119,17 @@ def main(
     quiet: bool,
     debug: bool,
     profiles: tuple[str, ...],
+    layer_configs: tuple[str, ...],
     targets: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Export a BERT checkpoint to a bundle of ONNX graphs, one per length config, for the dynbert runtime.
+    """Export a BERT checkpoint to a bundle of ONNX graphs, one per profile, for the dynbert runtime.
 
     The profile "full" (drops nothing) and the graph "anytime" (takes the lengths as an input) are always made.
     """
     overrides = {name: value for name, value in options.items() if value not in {None, ()}}
-    if profiles:
-        overrides["profiles"] = list(profiles)
+    if profiles or layer_configs:
+        overrides["profiles"] = [*profiles, *map(LayersOption, layer_configs)]
     if targets:
         overrides["target"] = list(targets)
     with report_problems(debug=debug), terminated_like_interrupted():

@@ -35,6 +35,7 @@ from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.gates.recovery import Int8Maker, recover
 from dynbert_export.graph.freeze import task_outputs
+from dynbert_export.graph.names import names_in_layers
 from dynbert_export.graph.sources import save_source
 from dynbert_export.graph.specialise import rewrite, write_graphs
 from dynbert_export.graph.tracing import trace
@@ -182,7 +183,10 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportRe
         if job.sources is not None:
             save_source(put_back(quantized, int8.fp32_products), job.sources, graph_set)
         answers = answers.joined(int8.answers)
-        fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
+        fp32_products |= {
+            int8.files[variant.name]: tuple(map(module_name, names_in_layers(int8.fp32_products, variant.layers)))
+            for variant in job.variants
+        }
         if job.config.quantize is QuantizeOption.STATIC:
             with progress.stage("verify int8 invariance"):
                 invariances |= _check_invariance(job, int8.files)
@@ -291,11 +295,12 @@ def _check_fp32(
     cases = make_cases(
         job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
     )
-    reference = TorchReference(model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
+    reference = partial(TorchReference, model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
+    with_all_layers = reference()  # answers that it knows are asked for again
     return {
         files[variant.name]: check_parity(
             files[variant.name],
-            reference,
+            with_all_layers if variant.layers is None else reference(layers=variant.layers),
             lengths=variant.checked_configs,
             max_abs_difference=job.config.gates.fp32_max_abs_difference,
         )

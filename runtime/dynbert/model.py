@@ -44,7 +44,9 @@ class Profile:
 
     name: str
     length_config: LengthConfig | None
-    """Tokens kept after each layer; None for ``full``, which drops nothing."""
+    """Tokens kept after each layer; None where nothing is dropped, as in ``full``."""
+    layer_config: tuple[int, ...] | None
+    """Indices of the layers that run, from 0, ascending; None for all. The lengths of the others say nothing."""
     graphs: tuple[GraphEntry, ...]
     """Its graphs, one for each precision and target: file, size in bytes, parity, quality and measured latency."""
 
@@ -123,6 +125,7 @@ class DynamicBert:
                 entry.name: Profile(
                     entry.name,
                     None if entry.length_config is None else LengthConfig(entry.length_config),
+                    entry.layer_config,
                     tuple(graph for graph in self._manifest.graphs if graph.profile == entry.name),
                 )
                 for entry in self._manifest.profiles

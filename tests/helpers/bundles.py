@@ -123,6 +123,8 @@ class ToySpec:
     profiles: Mapping[str, tuple[float, ...] | None] = field(
         default_factory=lambda: {FULL: None, "fast": (0.5, 0.25), ANYTIME: None}
     )
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Profile -> the layers that run, for those that leave out some. A toy graph has no layers."""
     precisions: tuple[Precision, ...] = (Precision.INT8, Precision.FP32)
     target: Target = Target.AVX2  # exact on every machine, so that tests do not depend on the machine
     max_length: int = 16
@@ -368,7 +370,7 @@ def _sum_nodes(states: str, output: str) -> list[onnx.NodeProto]:
 def _manifest(folder: Path, spec: ToySpec) -> Manifest:
     graphs, profiles = [], []
     for profile, length_config in spec.profiles.items():
-        profiles.append(ProfileEntry(name=profile, length_config=length_config))
+        profiles.append(ProfileEntry(name=profile, length_config=length_config, layer_config=spec.layers.get(profile)))
         for precision in spec.precisions:
             entry = file_entry(folder / f"{profile}.{precision.value}.onnx")
             graphs.append(

@@ -148,7 +148,11 @@ def describe_graphs(
         cpu=cpu_name(),
         model=model,
         profiles=tuple(
-            ProfileEntry(name=variant.name, length_config=variant.lengths.lengths if variant.lengths else None)
+            ProfileEntry(
+                name=variant.name,
+                length_config=variant.lengths.lengths if variant.lengths else None,
+                layer_config=variant.layers,
+            )
             for variant in variants
         ),
         graphs=tuple(_describe_graph(graph, findings) for graph in published),

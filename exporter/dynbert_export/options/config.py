@@ -119,7 +119,8 @@ class ExportConfig(Section):
     """Branch, tag or commit of a hub id; None for its default branch."""
     task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO
     profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
-    """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config."""
+    """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config, or to a mapping with
+    ``length_config``, ``layer_config`` (indices of the layers that run) or both."""
     always_keep_cls_token: bool = True
     """Whether CLS is kept whatever its significance."""
     max_length: Annotated[int | None, Field(ge=MIN_INPUT_TOKENS)] = None
@@ -197,8 +198,8 @@ class ExportConfig(Section):
         return self
 
     @property
-    def length_configs(self) -> dict[str, LengthConfig]:
-        """Name -> length config of the profiles, in their order."""
+    def length_configs(self) -> dict[str, LengthConfig | None]:
+        """Name -> length config of the profiles, in their order; None where a profile drops no tokens."""
         return {profile.name: profile.lengths for profile in self.profiles}
 
     @property

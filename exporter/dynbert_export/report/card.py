@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, pooling_text
+from dynbert.graph_rows import conditions_header, layers_header, list_conditions, list_rows, metric_text, pooling_text
 from dynbert.manifest import ANYTIME, FULL, Embeddings
 from dynbert.outputs import LAST_HIDDEN_STATE, SENTENCE_EMBEDDING
 from dynbert.scoring.evaluation_report import difference_text, metric_header, p_value_text, value_text
@@ -29,10 +29,19 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
     model = manifest.model
     example = _choose_example(manifest)
     columns = list_conditions(latency for graph in manifest.graphs for latency in graph.latency)
-    header = ["profile", "precision", "lengths", "file", *map(conditions_header, columns), "agreement"]
+    header = [
+        "profile",
+        "precision",
+        "lengths",
+        *layers_header(manifest),
+        "file",
+        *map(conditions_header, columns),
+        "agreement",
+    ]
     rows = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in list_rows(manifest):
-        cells = [row.profile, row.number_format, row.lengths, f"`{row.file}`", *row.latency_cells(columns), row.quality]
+        facts = (row.profile, row.number_format, row.lengths, *row.layer_cells, f"`{row.file}`")
+        cells = [*facts, *row.latency_cells(columns), row.quality]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(
         [

@@ -191,3 +191,23 @@ def test_recipes_that_ship_are_valid(path):
     make = make_training_config if path.name.startswith("train-") else make_config
     config = make(load_recipe(path))
     assert config.output.parent == path.parent / ".." / "build"
+
+
+def test_a_recipe_s_profiles_may_leave_out_layers(tmp_path):
+    path = _write(
+        tmp_path,
+        """
+        model: owner/name
+        output: out
+        profiles:
+          fast: {length_config: [9, 8, 7], layer_config: [2, 0]}
+          short: {layer_config: "0,1"}
+          plain: [9, 8, 7]
+        """,
+    )
+    lengths = LengthConfig((9, 8, 7))
+    assert make_config(load_recipe(path)).profiles == (
+        NamedLengths("fast", lengths, (0, 2)),
+        NamedLengths("short", None, (0, 1)),
+        NamedLengths("plain", lengths),
+    )
