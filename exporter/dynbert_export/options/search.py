@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, InstanceOf, model_validator
 
+from dynbert.manifest import Target
 from dynbert_export.options.config import ExportConfig, Section, make_config, validate_options
 from dynbert_export.options.profiles import NamedLengths  # noqa: TC001  (pydantic reads the annotations at run time)
 from dynbert_export.options.vocabularies import (
@@ -108,12 +109,28 @@ class SearchConfig(Section):
             raise ValueError("held_out and test must not be given together, got both. Either says what is kept aside.")
         return self
 
-    def make_export(self, bundle: Path, *, calibration: Path | None) -> ExportConfig:
+    def list_export_options(self, machine: Target | None) -> dict[str, Any]:
+        """Return the options of an export for the machine that the search is made on.
+
+        Args:
+            machine: Its best INT8 instruction set; None if it has none.
+
+        Returns:
+            Those of the export's recipe; where that names no target, the machine's, if it is not the one that an export
+            is for anyway.
+        """
+        is_fp32 = self.export.get("quantize") == QuantizeOption.NONE.value
+        if is_fp32 or "target" in self.export or machine not in {Target.AVX2, Target.ARM64}:
+            return dict(self.export)
+        return {**self.export, "target": machine.value}
+
+    def make_export(self, bundle: Path, *, calibration: Path | None, machine: Target | None) -> ExportConfig:
         """Return the options of the working bundle's export.
 
         Args:
             bundle: Folder of the bundle.
             calibration: Texts that INT8 ranges come from.
+            machine: Its best INT8 instruction set; None if it has none.
 
         Returns:
             Both precisions of ``full`` and ``anytime``, since quality is compared with fp32; where INT8 was not asked
@@ -121,7 +138,7 @@ class SearchConfig(Section):
         """
         is_fp32 = self.export.get("quantize") == QuantizeOption.NONE.value
         return make_config(
-            self.export,
+            self.list_export_options(machine),
             {
                 "model": self.model,
                 "revision": self.revision,

@@ -14,6 +14,7 @@ from dynbert_export.searching.results import MetricResult
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from dynbert.scoring.jobs import Job
     from dynbert.scoring.metrics import ScoredMetric
     from dynbert_export.progress import StepProgress
     from dynbert_export.searching.asking import Respondent
@@ -50,10 +51,13 @@ class AsideJudge:
             Number -> metrics, the one that was maximised first.
         """
         scored: dict[int, tuple[ScoredMetric, ...]] = {}
+        asker = self.judge.asker
         with self.progress.steps("judge by what was kept aside") as update:
+            jobs = {is_reference: self._plan(is_reference=is_reference) for is_reference in (True, False)}
             for done, (number, graph) in enumerate(graphs.items()):
                 update(done, len(graphs), "")
-                scored[number] = self._answer(number, graph)
+                job = jobs[number == REFERENCE]
+                scored[number] = job.score(asker.answer(graph, job, job.inputs))
         results = {}
         with self.progress.stage("compare with fp32 full"):
             for number, metrics in scored.items():
@@ -65,12 +69,12 @@ class AsideJudge:
                 )
         return results
 
-    def _answer(self, number: int, graph: Respondent) -> tuple[ScoredMetric, ...]:
+    def _plan(self, *, is_reference: bool) -> Job:
+        """Return how a graph is asked; queries of retrieval are embedded here, by full of the graph's precision."""
         judge = self.judge
-        full = judge.graphs.ask_full(Precision.FP32 if number == REFERENCE else None)
+        full = judge.graphs.ask_full(Precision.FP32 if is_reference else None)
         embed = partial(judge.asker.embed, full) if self.full_embeds_queries else None
-        job = make_examination(judge.graphs.model, self.part, seed=judge.seed, embed_queries=embed).whole
-        return job.score(judge.asker.answer(graph, job, job.inputs))
+        return make_examination(judge.graphs.model, self.part, seed=judge.seed, embed_queries=embed).whole
 
 
 def _describe(metric: ScoredMetric, reference: ScoredMetric) -> MetricResult:

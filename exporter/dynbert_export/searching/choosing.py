@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Slots", "fill_slots", "list_slots", "refuse_again"]
 
+_PRICE = 3.0
+"""A step to a faster config is worth it as long as it costs at most this many times what the caller would give (the
+quality that need not be kept) for a model e times as fast. At the end of a front quality falls from a cliff."""
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -59,12 +63,26 @@ def list_slots(records: Sequence[TrialRecord], full: TrialRecord, *, count: int,
         if each.quality is not None and each.quality >= least_quality and each.milliseconds < full.milliseconds
     ]
     front = [worth[place] for place in find_front([(each.quality or 0.0, each.milliseconds) for each in worth])]
+    _cut_steep_end(front, price=_PRICE * ((full.quality or 0.0) - least_quality))
     times = [each.milliseconds for each in front]
     chosen = [front[place] for place in choose_evenly(times, count, slowest=full.milliseconds)]
     names = profile_names(len(chosen))
     others = [each for each in front if each not in chosen]
     others.sort(key=lambda each: min(abs(math.log(each.milliseconds / other.milliseconds)) for other in chosen))
     return Slots(dict(zip(names, chosen, strict=True)), tuple(others[: len(chosen)]))
+
+
+def _cut_steep_end(front: list[TrialRecord], *, price: float) -> None:
+    """Leave out the fastest configs as long as the next slower one would give back more quality than its time costs.
+
+    ``front`` has the fastest first, and is changed in place; ``price`` is in quality by the logarithm of time.
+    """
+    while len(front) > 1:
+        fastest, slower = front[:2]
+        gain = (slower.quality or 0.0) - (fastest.quality or 0.0)
+        if gain <= price * math.log(slower.milliseconds / fastest.milliseconds):
+            return
+        del front[0]
 
 
 def fill_slots(slots: Slots, seconds: Mapping[int, Sequence[float]], full: Rival) -> Choice:

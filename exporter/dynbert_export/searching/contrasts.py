@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dynbert_export.searching.results import Role
 from dynbert_export.searching.seeds import FULL_FAMILY, STAIRCASE, UNIFORM
+from dynbert_export.searching.space import LEAST_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from dynbert_export.searching.candidate import Candidate
+    from dynbert_export.searching.space import Space
     from dynbert_export.searching.study import TrialRecord
 
-__all__ = ["find_contrasts"]
+__all__ = ["find_contrasts", "propose_contrasts"]
 
+_NEAR = 1.03
+"""Shares whose ratio is below it are not told apart."""
 _FAMILIES = {Role.UNIFORM: (UNIFORM, FULL_FAMILY), Role.STAIRCASE: (STAIRCASE, FULL_FAMILY)}
 """Full is the uniform config, and the staircase, that drops nothing."""
+
+
+def propose_contrasts(
+    profiles: Iterable[TrialRecord], records: Sequence[TrialRecord], space: Space
+) -> list[tuple[str, Candidate]]:
+    """Return configs to try so that profiles are compared with nearly the best of each family.
+
+    Between the smallest share that is as good as a profile and the next smaller one that is not, the middle: a step of
+    a bisection.
+
+    Args:
+        profiles: The profiles.
+        records: Of the study.
+        space: What is searched.
+
+    Returns:
+        Family and config of each; none where all are near enough.
+    """
+    make = {UNIFORM: space.uniform, STAIRCASE: space.staircase}
+    proposed: dict[str, tuple[str, Candidate]] = {}
+    for profile in profiles:
+        for families in _FAMILIES.values():
+            family = families[0]
+            # The last share alone says which uniform config or staircase it is.
+            tried = [(space.shares_of(each.candidate)[-1], each) for each in records if each.family in families]
+            good = [share for share, each in tried if (each.quality or 0.0) >= (profile.quality or 0.0)]
+            if not good:
+                continue
+            least = min(good)
+            below = max([share for share, _ in tried if share < least], default=LEAST_SHARE)
+            if least > _NEAR * below:
+                candidate = make[family](math.sqrt(least * below))
+                proposed.setdefault(str(candidate), (family, candidate))
+    return list(proposed.values())
 
 
 def find_contrasts(

@@ -10,7 +10,6 @@ import numpy as np
 from dynbert.manifest import Precision
 from dynbert_export.errors import ExportError
 from dynbert_export.searching.aside import REFERENCE
-from dynbert_export.searching.candidate import resolve_key
 from dynbert_export.searching.choosing import fill_slots, list_slots, refuse_again
 from dynbert_export.searching.contrasts import find_contrasts
 from dynbert_export.searching.front import Rival
@@ -90,7 +89,7 @@ class Finale:
         Raises:
             ExportError: If no config is faster than full and good enough.
         """
-        full = self.find_full(records)
+        full = self.worker.find_full(records)
         choice = self._choose(records, full)
         against = {
             each.number: find_contrasts(each, records, lambda record: self._count_macs(record.candidate))
@@ -121,27 +120,6 @@ class Finale:
             results,
             _compare_times(choice, against, shown, results),
             *self._find_errors(timed, tokens, measured),
-        )
-
-    def find_full(self, records: Sequence[TrialRecord]) -> TrialRecord:
-        """Return the trial that drops nothing.
-
-        Args:
-            records: Of the study.
-
-        Returns:
-            The trial.
-
-        Raises:
-            ExportError: If it was not made: no time was left.
-        """
-        key = resolve_key(self.worker.space.full(), self.worker.lengths.distinct, self.worker.body)
-        for record in records:
-            if record.key == key and record.quality is not None:
-                return record
-        raise ExportError(
-            "A search must judge the full model before it can compare, got no time for it. Raise --minutes; the same "
-            "command goes on."
         )
 
     def _choose(self, records: Sequence[TrialRecord], full: TrialRecord) -> Choice:

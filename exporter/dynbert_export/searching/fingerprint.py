@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from dynbert.cpu import cpu_name
+from dynbert.cpu import cpu_name, int8_target
 from dynbert.errors import InputError
 from dynbert.tokenization import TOKENIZER_FILE
 from dynbert_export.checkpoint.file_names import CONFIG_FILE
@@ -58,6 +58,7 @@ def make_fingerprint(config: SearchConfig, checkpoint: Checkpoint, parts: tuple[
         "data kept aside": digest_data(aside),
         "calibration": None if calibration is None or not calibration.is_file() else _digest_files([calibration]),
         "processor": cpu_name(),
+        "instructions": None if (target := int8_target()) is None else target.value,
     }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataLengths", "describe_lengths"]
 
-_SAMPLE = 12
+_SAMPLE = 8
 """Lengths that stand for all: the middles of so many equal parts of the rows, put in order."""
 _MARKS = (0.1, 0.5, 0.9, 1.0)
 

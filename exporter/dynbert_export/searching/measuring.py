@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turn", "combine_rounds", "measure_turns"]
 
-_RUNS = 3
+_RUNS = 2
 """Of a turn that count; the fastest of them is the turn's time."""
 _SWEEPS = 10
 

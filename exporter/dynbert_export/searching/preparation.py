@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dynbert.cpu import int8_target
 from dynbert.errors import InputError
 from dynbert_export.options.profiles import CONFIGURED_NAME
 from dynbert_export.options.vocabularies import QueryOption
@@ -69,7 +70,7 @@ class Preparation:
         if self.config.calibration is None and not self.calibration.is_file():
             with explain_disk(self.calibration):
                 write_calibration(self.searched, self.calibration, seed=self.config.seed)
-        options = self.config.make_export(self.workplace.bundle, calibration=self.calibration)
+        options = self.config.make_export(self.workplace.bundle, calibration=self.calibration, machine=int8_target())
         return self.workplace.make_bundle(options, self.progress, threads=self.config.threads)
 
     def make_worker(self, graphs: SearchGraphs, study: Study, lock: BaseFileLock) -> Worker:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import dynbert
+from dynbert.cpu import int8_target
 from dynbert_export.searching.results import Role
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def write_recipe(report: SearchReport, config: SearchConfig, calibration: Path) 
         "task": report.task,
         "max_length": config.max_length,
         "calibration": _name_place(str(calibration), folder),
-        **config.export,
+        **config.list_export_options(int8_target()),
     }
     head = {name: value for name, value in options.items() if value is not None}
     return "".join((*_comment(report), yaml.safe_dump(head, sort_keys=False, allow_unicode=True), *_profiles(report)))

@@ -69,7 +69,7 @@ def make_report(
         graphs=final.graphs,
         contrasts=final.contrasts,
         refusals=final.refusals,
-        trials=_results_of(records),
+        trials=_results_of([each for each in records if not each.is_contrast]),
         reference_point=reference,
         hypervolume=_hypervolume_of(records, reference),
         random=None if random_records is None else _make_random(random_records, reference),
@@ -126,5 +126,6 @@ def _make_random(records: Sequence[TrialRecord], reference: tuple[float, float])
 
 
 def _hypervolume_of(records: Sequence[TrialRecord], reference: tuple[float, float]) -> float:
-    points = [(each.quality, each.milliseconds) for each in records if each.quality is not None]
+    found = [each for each in records if not each.is_contrast]
+    points = [(each.quality, each.milliseconds) for each in found if each.quality is not None]
     return hypervolume(points, reference)

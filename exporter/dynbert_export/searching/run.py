@@ -18,6 +18,8 @@ from dynbert_export.options.profiles import check_lengths
 from dynbert_export.options.vocabularies import QueryOption, SamplerOption, TaskOption
 from dynbert_export.progress import SilentProgress
 from dynbert_export.searching.aside import AsideJudge
+from dynbert_export.searching.choosing import list_slots
+from dynbert_export.searching.contrasts import propose_contrasts
 from dynbert_export.searching.data import read_parts
 from dynbert_export.searching.finale import Finale
 from dynbert_export.searching.fingerprint import make_fingerprint
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from dynbert_export.searching.worker import Worker
 
 __all__ = ["SearchResult", "search_lengths"]
+
+_BISECTIONS = 3
+"""Steps to the uniform config and the staircase that are just as good as a profile."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
             worker = preparation.make_worker(preparation.export(), study, lock)
         search = _Search(config, worker, parts, widths, progress)
         records = search.try_configs(study, config.sampler, preparation)
+        records = search.try_contrasts(study, records)
         at_random = search.try_at_random(storage, fingerprint, preparation, records)
         with _turn(lock, progress):
             report = search.conclude(records, at_random, since=since)
@@ -134,17 +140,34 @@ class _Search:
     ) -> tuple[TrialRecord, ...]:
         """Make the trials of a study; return all that came to an end."""
         minutes = self.config.minutes
-        trials = len(known) or self.config.trials
+        found = sum(not each.is_contrast for each in known)
         assignment = Assignment(
             study=study,
             sampler=sampler,
             seeds=preparation.list_seeds(self.worker),
-            trials=trials,
+            trials=found or self.config.trials,
             deadline=None if minutes is None else time.monotonic() + 60 * minutes,
             known=known,
         )
         self.worker.search(assignment, self.progress)
         return tuple(list_records(study, self.worker.space))
+
+    def try_contrasts(self, study: Study, records: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
+        """Try uniform configs and staircases near the profiles to be; return all trials that came to an end."""
+        space = self.worker.space
+        for _ in range(_BISECTIONS):
+            full = self.worker.find_full(records)
+            least = self.config.keep_quality * (full.quality or 0.0)
+            slots = list_slots(records, full, count=self.config.profiles, least_quality=least)
+            seeds = propose_contrasts(slots.chosen.values(), records, space)
+            if not seeds:
+                break
+            made = sum(each.is_contrast for each in records)
+            self.worker.search(
+                Assignment(study, self.config.sampler, seeds, made + len(seeds), None, is_contrast=True), self.progress
+            )
+            records = tuple(list_records(study, space))
+        return records
 
     def try_at_random(
         self,

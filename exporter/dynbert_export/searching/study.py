@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dynbert_export.searching.space import Space
 
 __all__ = [
+    "CONTRAST",
     "FAMILY",
     "MAIN_STUDY",
     "RANDOM_STUDY",
@@ -45,6 +46,8 @@ RANDOM_STUDY = "dynbert-search-random"
 """Of as many trials with the random sampler."""
 FAMILY = "family"
 """A trial's attribute: where its config came from."""
+CONTRAST = "contrast"
+"""Attribute of a trial that was made to compare profiles with."""
 _FINGERPRINT = "fingerprint"
 _HEARTBEAT_SECONDS = 5
 _GRACE_SECONDS = 30
@@ -67,6 +70,8 @@ class TrialRecord:
     key: str
     reason: str | None = None
     """Why it was given up."""
+    is_contrast: bool = False
+    """Whether it was made to compare profiles with, and not to find any."""
 
 
 @contextlib.contextmanager
@@ -153,13 +158,16 @@ def open_study(storage: RDBStorage, name: str, path: Path, fingerprint: Mapping[
     return study
 
 
-def enqueue_missing(study: Study, space: Space, seeds: Sequence[tuple[str, Candidate]]) -> None:
+def enqueue_missing(
+    study: Study, space: Space, seeds: Sequence[tuple[str, Candidate]], *, are_contrasts: bool = False
+) -> None:
     """Let configs be tried that are to be tried whatever the sampler proposes, unless they are or were.
 
     Args:
         study: The study.
         space: What is searched.
         seeds: Family and config of each, in order; equal ones are tried once.
+        are_contrasts: Whether they are only to be compared with.
     """
     from optuna.trial import TrialState
 
@@ -174,7 +182,7 @@ def enqueue_missing(study: Study, space: Space, seeds: Sequence[tuple[str, Candi
         config = str(space.decode(parameters))
         if config not in there:
             there.add(config)
-            study.enqueue_trial(parameters, user_attrs={FAMILY: family})
+            study.enqueue_trial(parameters, user_attrs={FAMILY: family} | ({CONTRAST: True} if are_contrasts else {}))
 
 
 def list_records(study: Study, space: Space) -> list[TrialRecord]:
@@ -203,6 +211,7 @@ def _make_record(trial: FrozenTrial, space: Space) -> TrialRecord:
         milliseconds=float(said["milliseconds"]),
         key=str(said["key"]),
         reason=said.get("reason"),
+        is_contrast=said.get(CONTRAST, False),
     )
 
 

@@ -41,8 +41,8 @@ FEATURES = (
 )
 _BLOCKS = (0, 8, 16, 32)
 """Rows of a block that are tried for ``steps``; 0 for no such term."""
-_CLEARLY_LESS = 0.9
-"""Steps must bring the error below this share of the one without."""
+_CLEARLY_LESS, _LEAST_GAIN = 0.9, 1e-3
+"""Steps must bring the median error below this share of the one without, and down by so much."""
 _FOLDS = 8
 
 
@@ -148,7 +148,7 @@ def fit_time_model(measurements: Sequence[Measurement], body: Body) -> TimeModel
     for block in _BLOCKS:
         predicted = _cross_validate(measurements, _matrix(measurements, body, block), measured)
         error = FitError.of(predicted, measured).median
-        if best is None or error < _CLEARLY_LESS * best[0]:
+        if best is None or error < min(_CLEARLY_LESS * best[0], best[0] - _LEAST_GAIN):
             best = (error, block, predicted)
     if best is None:
         raise AssertionError  # there are blocks to try

@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
+from dynbert_export.errors import ExportError
 from dynbert_export.searching.candidate import resolve_key
 from dynbert_export.searching.front import find_front
 from dynbert_export.searching.judging import Rivals
 from dynbert_export.searching.samplers import make_sampler
-from dynbert_export.searching.study import FAMILY, enqueue_missing, list_records
+from dynbert_export.searching.study import CONTRAST, FAMILY, enqueue_missing, list_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from filelock import BaseFileLock
     from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
     from dynbert_export.options.vocabularies import SamplerOption
     from dynbert_export.progress import StepProgress
@@ -55,6 +57,19 @@ class Assignment:
     """By ``time.monotonic``, no trial begins later; None for no bound."""
     known: Sequence[TrialRecord] = ()
     """Trials of another study whose qualities need not be found again."""
+    is_contrast: bool = False
+    """Whether trials are made to compare profiles with: the seeds and no others."""
+
+    def counts(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether a trial is one of those that are to be made.
+
+        Args:
+            attributes: The trial's own.
+
+        Returns:
+            Whether it is.
+        """
+        return bool(attributes.get(CONTRAST, False)) is self.is_contrast
 
 
 @dataclass(frozen=True)
@@ -97,10 +112,12 @@ class Worker:
             ExportError: If the disk refuses.
         """
         study, deadline = assignment.study, assignment.deadline
-        with progress.steps(f"search ({assignment.sampler.value})") as update:
+        what = "search for contrasts" if assignment.is_contrast else f"search ({assignment.sampler.value})"
+        with progress.steps(what) as update:
 
             def tell(said: str) -> None:
-                update(min(len(list_records(study, self.space)), assignment.trials), assignment.trials, said)
+                done = _count(assignment, (TrialState.COMPLETE, TrialState.PRUNED))
+                update(min(done, assignment.trials), assignment.trials, said)
 
             tell("")
             while deadline is None or time.monotonic() < deadline:
@@ -112,25 +129,46 @@ class Worker:
             while self._is_anyone_at_work(study):  # the end is about all trials
                 time.sleep(_WAIT_SECONDS)
 
+    def find_full(self, records: Sequence[TrialRecord]) -> TrialRecord:
+        """Return the trial that drops nothing.
+
+        Args:
+            records: Of the study.
+
+        Returns:
+            The trial.
+
+        Raises:
+            ExportError: If it was not made: no time was left.
+        """
+        key = resolve_key(self.space.full(), self.lengths.distinct, self.body)
+        for record in records:
+            if record.key == key and record.quality is not None:
+                return record
+        raise ExportError(
+            "A search must judge the full model before it can compare, got no time for it. Raise --minutes; the same "
+            "command goes on."
+        )
+
     def _make_trial(self, assignment: Assignment, tell: Tell) -> bool:
         """Make one trial; return False where there are enough, those that run included."""
         study = assignment.study
         self.lock.acquire()
         try:
             _fail_stale(study)
-            trials = study.get_trials(deepcopy=False)
-            running = sum(trial.state is TrialState.RUNNING for trial in trials)
-            if len(list_records(study, self.space)) + running >= assignment.trials:
+            states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+            if _count(assignment, states) >= assignment.trials:
                 return False
-            enqueue_missing(study, self.space, assignment.seeds)
-            study.sampler = make_sampler(assignment.sampler, self.space, seed=self.seed, trial=len(trials))
+            enqueue_missing(study, self.space, assignment.seeds, are_contrasts=assignment.is_contrast)
+            trials = len(study.get_trials(deepcopy=False))
+            study.sampler = make_sampler(assignment.sampler, self.space, seed=self.seed, trial=trials)
 
             def objective(trial: Trial) -> tuple[float, float]:
                 candidate = self._take(trial, assignment.sampler)
                 self.lock.release()
                 return self._try(assignment, trial, candidate, tell)
 
-            study.optimize(objective, n_trials=1)
+            study.optimize(objective, n_trials=1, callbacks=[lambda _, trial: tell(_describe(trial))])
         except ValueError as err:
             if not str(err).startswith(_NOT_OURS_ANY_MORE):
                 raise
@@ -181,15 +219,25 @@ class Worker:
             floor={part: self.keep_quality * drawn for part, drawn in self.workplace.read_scores(full).items()},
         )
         said = f"{milliseconds:.2f} ms"
-        verdict = self.judge.judge(candidate, rivals, lambda done, total: tell(f"{said}, {done} of {total} answers"))
-        tell(f"{said}, {verdict.quality:.4f}" + (f", {verdict.reason}" if verdict.reason else ""))
-        return verdict
+        return self.judge.judge(candidate, rivals, lambda done, total: tell(f"{said}, {done} of {total} answers"))
 
     def _is_anyone_at_work(self, study: Study) -> bool:
         """Return whether trials of other workers run; those of the dead are declared failed."""
         with self.lock:
             _fail_stale(study)
             return bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+
+def _describe(trial: FrozenTrial) -> str:
+    """Return what there is to say of a trial that came to an end."""
+    time_ms = f"{trial.user_attrs['milliseconds']:.2f} ms"
+    return f"{time_ms}, {trial.values[0]:.4f}" if trial.values else f"{time_ms}, given up"
+
+
+def _count(assignment: Assignment, states: tuple[TrialState, ...]) -> int:
+    """Return how many trials of an assignment are in one of some states."""
+    trials = assignment.study.get_trials(deepcopy=False, states=states)
+    return sum(assignment.counts(trial.user_attrs) for trial in trials)
 
 
 def _fail_stale(study: Study) -> None:
