@@ -27,7 +27,7 @@ __all__ = ["GraphSpec", "freeze", "hide_kept_positions", "show_kept_positions", 
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """What a traced graph was made for."""
+    """What a traced graph was made for, and what is left of it."""
 
     num_layers: int
     """Hidden layers."""
@@ -49,8 +49,8 @@ def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir
 
     Args:
         model: The anytime graph, fp32 or lowered to INT8, with its ``kept_positions.N`` outputs.
-        lengths: The config; None drops nothing.
-        spec: What the graph was traced for.
+        lengths: The config, one entry a layer of the model; None drops nothing.
+        spec: What the graph was traced for, and which of its layers run.
 
     Returns:
         A graph without the ``length_config`` input. Its ``kept_positions.N`` outputs are those of the layers that
