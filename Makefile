@@ -13,7 +13,7 @@ DEMO := build/all-MiniLM-L6-v2
 DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-tf test-peers test-runtime check format bench bench-demo clean
+.PHONY: help demo test test-slow test-tf test-peers test-browser test-runtime check format bench bench-demo clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ $(BENCH_INSTALLED): pyproject.toml constraints.txt
 
 test-peers: $(BENCH_INSTALLED)  ## Install the extra bench in an environment of its own and run a smoke benchmark with every peer there
 	$(BENCH_VENV)/bin/python -m pytest -m peers tests/bench
+
+test-browser: $(INSTALLED)  ## Look at reports in a browser; needs Chromium (Debian: apt-get install --no-install-recommends chromium)
+	$(BIN)/python -m pytest -m browser tests/functional/test_report_in_browser.py
 
 test-runtime: $(DEMO)/manifest.json  ## Install the runtime alone in an environment of its own and use the demo's bundle there
 	$(PYTHON) -m venv --clear $(RUNTIME_VENV)

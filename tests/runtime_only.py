@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import dynbert
+from dynbert.packages import MissingPackageError
 from dynbert.scoring.labelled import load_labelled
 from dynbert.scoring.metrics import score_numbers
-from dynbert.scoring.packages import MissingPackageError
 
 ABSENT = ("torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "neural_compressor", "pydantic", "rich")
 TEXTS = ["How do I reset my password?", "I forgot my login.", "The museum opens at nine."]
@@ -47,6 +47,17 @@ def check_scoring() -> None:
         check(find_spec("scipy"), "metrics work where scipy is installed")
 
 
+def check_report(bundle: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        reported = run_command("dynbert", "report", bundle, "-o", str(page))
+        if find_spec("jinja2"):
+            check(page.is_file(), "dynbert report works where Jinja is installed")
+        else:
+            check(reported.returncode == 1 and "dynbert[report]" in reported.stderr, "dynbert report names its extra")
+            check(not page.exists(), "and writes nothing")
+
+
 def main(bundle: str) -> None:
     present = [name for name in ABSENT if find_spec(name)]
     check(not present, f"no package of the exporter is installed (found: {present})")
@@ -58,7 +69,10 @@ def main(bundle: str) -> None:
         check(embeddings[0] @ embeddings[1] > embeddings[0] @ embeddings[2], f"profile {profile} ranks by meaning")
     verified = run_command("dynbert", "verify", bundle)
     check(verified.returncode == 0, "dynbert verify: " + verified.stdout.strip().splitlines()[-1])
+    [row] = model.kept_tokens(TEXTS[0], profile="fast")
+    check(0 < len(row.layers[-1].kept) < len(row.tokens), "a profile says which tokens it keeps")
     check_scoring()
+    check_report(bundle)
     exported = run_command("dynbert-export", "--model", "x", "--output", "y")
     check(exported.returncode == 1 and "dynbert[export]" in exported.stderr, "dynbert-export names the missing extra")
     check("Traceback" not in exported.stderr, "and shows no traceback")

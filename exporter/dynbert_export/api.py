@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from dynbert_export.searching.run import SearchResult
     from dynbert_export.training.run import TrainingResult
 
-__all__ = ["ExportOptions", "SearchOptions", "TrainingOptions", "export", "search", "train"]
+__all__ = ["ExportOptions", "ProfileOptions", "SearchOptions", "TrainingOptions", "export", "search", "train"]
+
+
+class ProfileOptions(TypedDict, total=False):
+    """A profile of an export, either key or both."""
+
+    length_config: LengthConfig | str | Sequence[Length] | None
+    """Tokens kept after each layer of the model; without it nothing is dropped."""
+    layer_config: str | Sequence[int] | None
+    """Indices of the layers that run, in any order; without it all run."""
 
 
 class ExportOptions(TypedDict, total=False):
@@ -26,7 +35,7 @@ class ExportOptions(TypedDict, total=False):
     output: str | Path
     revision: str | None
     task: str
-    profiles: Mapping[str, LengthConfig | str | Sequence[Length]] | Sequence[str]
+    profiles: Mapping[str, LengthConfig | str | Sequence[Length] | ProfileOptions] | Sequence[str]
     always_keep_cls_token: bool
     max_length: int | None
     embeddings: str
@@ -37,6 +46,13 @@ class ExportOptions(TypedDict, total=False):
     calibration_method: str
     calibration: str | Path | None
     calibration_samples: int
+    evaluate: str | Path | None
+    evaluate_split: str
+    text_column: str | None
+    pair_column: str | None
+    label_column: str | None
+    choice_columns: Sequence[str]
+    query_profile: str | None
     gates: Mapping[str, float]
     opset: int
     threads: int | None
@@ -53,7 +69,8 @@ def export(
         recipe: YAML file with options; those given here win over it.
         progress: Told of stages and notes; None for silence.
         **options: ``model`` and ``output`` must be given, here or in the recipe; ``profiles`` is what the command calls
-            ``--length-config``: a mapping from name to lengths, or ``[NAME=]LIST`` texts.
+            ``--length-config`` and ``--layer-config``: a mapping from name to lengths, or to ``ProfileOptions``; or
+            ``[NAME=]LIST`` texts, lengths alone.
 
     Returns:
         Where the bundle is, its manifest, and the latency of the fp32 graph that drops nothing.
@@ -61,6 +78,7 @@ def export(
     Raises:
         InputError: If an option breaks a rule; all faults are named at once.
         MissingPackageError: If the export extra is not installed.
+        DataError: If the labelled data cannot be used; before anything is made.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails. Nothing is left behind then.
     """
     with explain_missing_packages("export"):

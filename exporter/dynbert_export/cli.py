@@ -15,6 +15,7 @@ import dynbert
 from dynbert.command import report_problems
 from dynbert.manifest import Embeddings
 from dynbert_export.errors import explain_missing_packages
+from dynbert_export.options.profiles import LayersOption
 from dynbert_export.options.vocabularies import (
     CalibrationMethod,
     PrecisionOption,
@@ -40,6 +41,14 @@ __all__ = ["main"]
     multiple=True,
     help="A profile: tokens kept after each layer, counts (fast=315,251,242,159,142,33) or fractions of the input "
     "(balanced=0.9,0.8,0.7,0.6,0.5,0.4). Repeatable.",
+)
+@click.option(
+    "--layer-config",
+    "layer_configs",
+    metavar="[NAME=]LIST",
+    multiple=True,
+    help="Layers that run in the profile of that name, counted from 0, the others left out (fast=0,2,4). Without a "
+    "--length-config of its name the profile drops no tokens. Repeatable.",
 )
 @click.option("--recipe", metavar="FILE", help="YAML file with options; those given here win over it.")
 @click.option(
@@ -70,6 +79,23 @@ __all__ = ["main"]
 )
 @click.option("--calibration-samples", type=int, metavar="N", help="Most texts to calibrate on.")
 @click.option(
+    "--evaluate",
+    metavar="FILE|SET",
+    help="Labelled data to evaluate every graph on, for card and manifest (extra eval): a file, or a set of the hub.",
+)
+@click.option("--evaluate-split", metavar="NAME", help="--evaluate: which part of a set of the hub.")
+@click.option("--text-column", metavar="NAME", help="--evaluate: column of the text; several are joined: title,body.")
+@click.option("--pair-column", metavar="NAME", help="--evaluate: column of the second text.")
+@click.option("--label-column", metavar="NAME", help="--evaluate: column of the label.")
+@click.option(
+    "--choice-column",
+    "choice_columns",
+    multiple=True,
+    metavar="NAME",
+    help="--evaluate: columns of the choices. Repeatable.",
+)
+@click.option("--query-profile", metavar="NAME", help="--evaluate: the profile that embeds the queries of a retrieval.")
+@click.option(
     "--target",
     "targets",
     type=choice_of(TargetOption),
@@ -93,16 +119,17 @@ def main(
     quiet: bool,
     debug: bool,
     profiles: tuple[str, ...],
+    layer_configs: tuple[str, ...],
     targets: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Export a BERT checkpoint to a bundle of ONNX graphs, one per length config, for the dynbert runtime.
+    """Export a BERT checkpoint to a bundle of ONNX graphs, one per profile, for the dynbert runtime.
 
     The profile "full" (drops nothing) and the graph "anytime" (takes the lengths as an input) are always made.
     """
-    overrides = {name: value for name, value in options.items() if value is not None}
-    if profiles:
-        overrides["profiles"] = list(profiles)
+    overrides = {name: value for name, value in options.items() if value not in {None, ()}}
+    if profiles or layer_configs:
+        overrides["profiles"] = [*profiles, *map(LayersOption, layer_configs)]
     if targets:
         overrides["target"] = list(targets)
     with report_problems(debug=debug), terminated_like_interrupted():
@@ -128,11 +155,14 @@ def _run(config: ExportConfig, *, quiet: bool) -> None:
         return
     from rich.console import Console
 
+    from dynbert.scoring.evaluation_report import evaluation_text
     from dynbert_export.report.summary import summary_table
 
     terminal = Console(stderr=True, highlight=False)
     result = export_bundle(config, progress=TerminalProgress(terminal))
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     out.print(summary_table(result.manifest, result.baseline))
+    if result.evaluation is not None:
+        out.print(f"\n{evaluation_text(result.evaluation)}", markup=False)
     size = sum(entry.bytes for entry in result.manifest.entries)
     terminal.print(f"{result.bundle}: {len(result.manifest.entries) + 1} files, {size / 1e6:.1f} MB")

@@ -19,6 +19,7 @@ from dynbert_export.variants import FP32_SET, GraphSet, PublishedGraph, Variant,
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from dynbert.scoring.examples import LabelledData
     from dynbert_export.checkpoint.load import Checkpoint
     from dynbert_export.data.prepared import PreparedData
     from dynbert_export.options.config import ExportConfig
@@ -37,6 +38,8 @@ class Job:
     checkpoint: Checkpoint
     tokenizer: PreTrainedTokenizerFast
     data: PreparedData
+    labelled: LabelledData | None
+    """What the graphs are evaluated on."""
     variants: tuple[Variant, ...]
     bundle: Path
     """Folder that becomes the bundle."""
@@ -112,3 +115,14 @@ class Job:
             for variant in self.variants
             for graph_set in wanted
         )
+
+    def list_fp32(self, files: Mapping[str, Path]) -> tuple[PublishedGraph, ...]:
+        """Return the fp32 graphs, whether the bundle is to have them or not.
+
+        Args:
+            files: Variant's name -> file.
+
+        Returns:
+            A graph a variant.
+        """
+        return tuple(PublishedGraph(variant, FP32_SET, files[variant.name]) for variant in self.variants)

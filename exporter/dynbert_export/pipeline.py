@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.manifest import FULL, Precision, write_manifest
+from dynbert.scoring.jobs import make_job
 from dynbert.session import check_threads
-from dynbert_export.bundle.describe import Findings, describe_bundle, describe_model, record_probe, write_companions
+from dynbert_export.bundle.describe import (
+    Findings,
+    describe_bundle,
+    describe_graphs,
+    describe_model,
+    record_probe,
+    write_companions,
+)
 from dynbert_export.bundle.publish import check_output, stage_bundle
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from dynbert_export.checkpoint.tokenizer import load_tokenizer
@@ -20,11 +28,14 @@ from dynbert_export.checkpoint.training_record import explain_excess
 from dynbert_export.data.files import load_texts
 from dynbert_export.data.prepared import prepare_data
 from dynbert_export.evaluation.agreement import AnswerMeasure
+from dynbert_export.evaluation.labelled import add_evaluations, evaluate_graphs, load_evaluation_data
 from dynbert_export.gates.answers import AnswerGate
+from dynbert_export.gates.dominance import check_dominance
 from dynbert_export.gates.invariance import check_invariance, make_texts
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.gates.recovery import Int8Maker, recover
 from dynbert_export.graph.freeze import task_outputs
+from dynbert_export.graph.names import names_in_layers
 from dynbert_export.graph.sources import save_source
 from dynbert_export.graph.specialise import rewrite, write_graphs
 from dynbert_export.graph.tracing import trace
@@ -33,7 +44,7 @@ from dynbert_export.int8.choose import list_ways, quantize_dynamic, quantize_sta
 from dynbert_export.int8.neural_compressor import NeuralCompressor, QuantizationEngine
 from dynbert_export.int8.put_back import module_name, put_back
 from dynbert_export.job import Job
-from dynbert_export.options.profiles import add_configured, check_lengths
+from dynbert_export.options.profiles import add_configured, check_lengths, check_query_profile
 from dynbert_export.options.vocabularies import QuantizeOption
 from dynbert_export.progress import Progress, SilentProgress
 from dynbert_export.threads import torch_threads
@@ -47,6 +58,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dynbert.manifest import Invariance, Latency, Manifest, ModelInfo, Parity
+    from dynbert.scoring.bundle_evaluation import BundleEvaluation
+    from dynbert.scoring.examples import LabelledData
     from dynbert_export.gates.recovery import Int8Graphs
     from dynbert_export.int8.choose import Quantized
     from dynbert_export.options.config import ExportConfig
@@ -64,6 +77,8 @@ class ExportResult:
     manifest: Manifest
     baseline: tuple[Latency, ...]
     """Latency of the fp32 graph that drops nothing, published or not."""
+    evaluation: BundleEvaluation | None = None
+    """How well the graphs do on labelled data, where there was some."""
 
 
 def export_bundle(
@@ -87,6 +102,7 @@ def export_bundle(
 
     Raises:
         InputError: If an option does not fit the model or the output's place.
+        DataError: If the labelled data cannot be used; before anything is made.
         ExportError: If the checkpoint, the calibration file, a gate or the disk fails; nothing is published then.
     """
     progress = progress or SilentProgress()
@@ -99,6 +115,8 @@ def export_bundle(
         config.check_task(checkpoint.task)
         check_lengths(config.profiles, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         profiles, configured = add_configured(config.profiles, checkpoint.length_config)
+        check_query_profile(config.query_profile, profiles)
+        labelled = load_evaluation_data(config, checkpoint)
         tokenizer = load_tokenizer(checkpoint)
         texts = load_texts(config.calibration, checkpoint.task)
         data = prepare_data(
@@ -115,19 +133,28 @@ def export_bundle(
         progress.note(note)
     variants = list_variants(profiles, checkpoint.config.num_hidden_layers)
     with stage_bundle(config.output, overwrite=config.overwrite) as staging, torch_threads(config.threads):
-        job = Job(config, checkpoint, tokenizer, data, variants, staging.bundle, staging.work, sources)
+        job = Job(config, checkpoint, tokenizer, data, labelled, variants, staging.bundle, staging.work, sources)
         for target, named in job.covered_targets.items():
             progress.note(
                 f"{target.value} computes with the numbers of {named.value}: one set of INT8 graphs serves both."
             )
-        manifest, baseline = _build(job, progress, engine or NeuralCompressor(seed=config.seed))
+        built = _build(job, progress, engine or NeuralCompressor(seed=config.seed))
         with progress.stage("publish"):
-            write_manifest(staging.bundle, manifest)
-    return ExportResult(config.output, manifest, baseline)
+            write_manifest(staging.bundle, built.manifest)
+    return built
 
 
-def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Manifest, tuple[Latency, ...]]:
+def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> ExportResult:
     """Fill the staged bundle with everything but the manifest."""
+    facts = describe_model(
+        job.checkpoint,
+        always_keep_cls_token=job.config.always_keep_cls_token,
+        embeddings=job.embeddings,
+        mask_token_id=job.mask_token_id,
+    )
+    if job.labelled is not None:
+        # What does not suit is refused before anything is made.
+        make_job(facts, job.labelled, has_own_queries=job.config.query_profile is not None)
     anytime, fp32, parities = _build_fp32(job, progress)
     graphs: dict[GraphSet, Mapping[str, Path]] = {FP32_SET: fp32}
     gate = _make_gate(job)
@@ -156,27 +183,42 @@ def _build(job: Job, progress: Progress, engine: QuantizationEngine) -> tuple[Ma
         if job.sources is not None:
             save_source(put_back(quantized, int8.fp32_products), job.sources, graph_set)
         answers = answers.joined(int8.answers)
-        fp32_products |= dict.fromkeys(int8.files.values(), tuple(map(module_name, int8.fp32_products)))
+        fp32_products |= {
+            int8.files[variant.name]: tuple(map(module_name, names_in_layers(int8.fp32_products, variant.layers)))
+            for variant in job.variants
+        }
         if job.config.quantize is QuantizeOption.STATIC:
             with progress.stage("verify int8 invariance"):
                 invariances |= _check_invariance(job, int8.files)
     published = job.list_published(graphs)
-    facts = describe_model(
-        job.checkpoint,
-        always_keep_cls_token=job.config.always_keep_cls_token,
-        embeddings=job.embeddings,
-        mask_token_id=job.mask_token_id,
-    )
     baseline = fp32[FULL]
     with progress.stage("measure latency"):
         latencies = _measure(published, baseline, facts)
     write_companions(job.bundle, job.checkpoint, job.tokenizer, is_pooled=job.is_pooled)
     record_probe(job.bundle, published, job.data.calibration[0], facts)
     findings = Findings(parities, answers.agreements, answers.qualities, latencies, invariances, fp32_products)
-    manifest = describe_bundle(
-        job.bundle, facts, job.variants, published, findings, mask_token=job.tokenizer.mask_token
-    )
-    return manifest, latencies[baseline]
+    manifest = describe_graphs(facts, job.variants, published, findings)
+    evaluation = None
+    if job.labelled is not None:
+        fp32_manifest = describe_graphs(facts, job.variants, job.list_fp32(fp32), findings)
+        evaluation = _evaluate(job, manifest, fp32_manifest, job.labelled, progress)
+        manifest = add_evaluations(manifest, evaluation)
+    manifest = describe_bundle(job.bundle, manifest, mask_token=job.tokenizer.mask_token)
+    return ExportResult(job.config.output, manifest, latencies[baseline], evaluation)
+
+
+def _evaluate(
+    job: Job, manifest: Manifest, fp32_manifest: Manifest, data: LabelledData, progress: Progress
+) -> BundleEvaluation:
+    """Score the published graphs' answers to labelled data, and hold the profiles to each other."""
+    references = job.folder(Precision.FP32), fp32_manifest
+    with progress.stage(f"evaluate on {data.name}"):
+        found, left_out = evaluate_graphs(job.bundle, manifest, references, data, job.config.query_profile)
+    for note in (*left_out, *found.notes):
+        progress.note(note)
+    if job.config.gates.refuse_dominated:
+        check_dominance(add_evaluations(manifest, found))
+    return found
 
 
 def _build_fp32(job: Job, progress: Progress) -> tuple[ir.Model, Mapping[str, Path], dict[Path, Parity]]:
@@ -253,11 +295,12 @@ def _check_fp32(
     cases = make_cases(
         job.checkpoint.config, job.checkpoint.task, max_length=job.checkpoint.max_length, seed=job.config.seed
     )
-    reference = TorchReference(model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
+    reference = partial(TorchReference, model, outputs, cases, always_keep_cls_token=job.config.always_keep_cls_token)
+    with_all_layers = reference()  # answers that it knows are asked for again
     return {
         files[variant.name]: check_parity(
             files[variant.name],
-            reference,
+            with_all_layers if variant.layers is None else reference(layers=variant.layers),
             lengths=variant.checked_configs,
             max_abs_difference=job.config.gates.fp32_max_abs_difference,
         )

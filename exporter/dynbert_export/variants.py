@@ -66,9 +66,11 @@ class Variant:
 
     name: str
     lengths: LengthConfig | None
-    """None for ``full``, which drops nothing, and for ``anytime``, which takes lengths as an input."""
+    """None where nothing is dropped, as in ``full``, and for ``anytime``, which takes lengths as an input."""
     anytime: AnytimeConfigs | None = None
     """Set for ``anytime`` only."""
+    layers: tuple[int, ...] | None = None
+    """Indices of the layers that run, ascending; None for all."""
 
     @property
     def is_anytime(self) -> bool:
@@ -161,6 +163,13 @@ def list_variants(profiles: tuple[NamedLengths, ...], num_layers: int) -> tuple[
     """
     return (
         Variant(FULL, None),
-        *(Variant(profile.name, profile.lengths) for profile in profiles),
-        Variant(ANYTIME, None, anytime_configs(num_layers, [profile.lengths for profile in profiles])),
+        *(Variant(profile.name, profile.lengths, layers=_some_layers(profile, num_layers)) for profile in profiles),
+        Variant(
+            ANYTIME, None, anytime_configs(num_layers, [profile.lengths for profile in profiles if profile.lengths])
+        ),
     )
+
+
+def _some_layers(profile: NamedLengths, num_layers: int) -> tuple[int, ...] | None:
+    """Return the layers of a profile; None where they are all that the model has."""
+    return None if profile.layers == tuple(range(num_layers)) else profile.layers

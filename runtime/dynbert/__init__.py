@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from dynbert.errors import BundleError, DynbertError, InputError, LengthConfigError, ProfileError
+from dynbert.kept_tokens import KeptTokens, LayerTokens, Token
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Pooling, PoolingMode, Precision, Target, Task
 from dynbert.model import DynamicBert, Profile, load
@@ -39,9 +40,12 @@ __all__ = [
     "Choice",
     "Classification",
     "Entity",
+    "KeptTokens",
+    "LayerTokens",
     "MaskedToken",
     "NextSentence",
     "Pretraining",
+    "Token",
     "TokenLabels",
     "Word",
     # closed vocabularies

@@ -15,6 +15,8 @@ import click
 
 from dynbert.command import report_problems
 from dynbert.errors import DynbertError, InputError
+from dynbert.eval_cli import evaluate_command
+from dynbert.graph_rows import size_text
 from dynbert.manifest import Precision
 from dynbert.tasks.arguments import ARGUMENTS
 from dynbert.tasks.registry import task_spec
@@ -47,6 +49,7 @@ def main(*, debug: bool) -> None:
     del debug  # read by _Group.invoke
 
 
+main.add_command(evaluate_command)
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 _threads = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that compute. Default: the cores that may be used."
@@ -132,9 +135,13 @@ def run(
     click.echo(json.dumps(spec.to_json(given, result), ensure_ascii=False) if as_json else spec.to_text(given, result))
 
 
+def _list_given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if ARGUMENTS[name].is_given(value) and value != ()}
+
+
 def _read_arguments(arguments: Mapping[str, Any], spec: TaskSpec) -> dict[str, Any]:
     """Return the arguments of the model's call; what options do not give is read from standard input."""
-    given = {name: value for name, value in arguments.items() if ARGUMENTS[name].is_given(value) and value != ()}
+    given = _list_given(arguments)
     if not spec.is_call(frozenset(given) | {spec.main_text}):
         raise click.UsageError(
             f"A bundle for {spec.task.value} takes {_join_options(spec.needed, ' and ')} "
@@ -237,6 +244,42 @@ def bench(bundle: Path, *, tokens: tuple[int, ...], threads: int, as_json: bool)
         for graph in manifest.graphs
     }
     click.echo(reports.bench_json(results) if as_json else reports.bench_text(manifest, results))
+
+
+@main.command()
+@_bundle
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HTML file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a report that is there.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Input length to show what layers drop at, and to measure at; repeatable.",
+)
+@click.option("--measure", is_flag=True, help="Measure latency here and now; else the bundle's own numbers are shown.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that compute.")
+@_call_options
+def report(
+    bundle: Path,
+    *,
+    output: Path,
+    overwrite: bool,
+    tokens: tuple[int, ...],
+    measure: bool,
+    threads: int,
+    **arguments: Any,
+) -> None:
+    """Write a page for people: profiles, quality, time, memory, and which tokens of a text survive which layer.
+
+    One HTML file that loads nothing. Without --text (or --question and --context) it has a text of its own.
+    """
+    from dynbert.manifest import read_manifest
+    from dynbert.page.report import ReportOptions, write_report
+
+    spec = task_spec(read_manifest(bundle).model.task)
+    call = _read_arguments(arguments, spec) if _list_given(arguments) else None
+    write_report(bundle, output, ReportOptions(call, tokens, threads, measure), overwrite=overwrite)
+    click.echo(f"{output} is written ({size_text(output.stat().st_size)}). Open it in a browser.")
 
 
 @main.command()

@@ -11,12 +11,13 @@ from dynbert.manifest import ANYTIME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dynbert.manifest import GraphEntry, Latency, Manifest, Pooling
+    from dynbert.manifest import GraphEntry, Latency, Manifest, Pooling, ProfileEntry
 
 __all__ = [
     "Conditions",
     "GraphRow",
     "conditions_header",
+    "layers_header",
     "list_conditions",
     "list_rows",
     "metric_text",
@@ -35,7 +36,10 @@ class GraphRow:
 
     profile: str
     lengths: str
-    """Of the profile: a list, ``all`` where nothing is dropped, ``at run time`` for the anytime graph."""
+    """Of the profile: a list, ``all`` where nothing is dropped, ``at run time`` for the anytime graph. Those of layers
+    that are left out say nothing."""
+    layer_cells: tuple[str, ...]
+    """One cell, which layers run: a list, or ``all``; none in a bundle whose profiles leave out none."""
     precision: str
     target: str
     """``any`` for fp32."""
@@ -77,8 +81,21 @@ def list_rows(manifest: Manifest) -> tuple[GraphRow, ...]:
     Returns:
         A row a graph.
     """
-    lengths = {profile.name: profile.length_config for profile in manifest.profiles}
-    return tuple(_make_row(graph, lengths[graph.profile]) for graph in manifest.graphs)
+    profiles = {profile.name: profile for profile in manifest.profiles}
+    has_layers = bool(layers_header(manifest))
+    return tuple(_make_row(graph, profiles[graph.profile], has_layers=has_layers) for graph in manifest.graphs)
+
+
+def layers_header(manifest: Manifest) -> tuple[str, ...]:
+    """Return the header of the cells that say which layers run, for those bundles alone that leave out some.
+
+    Args:
+        manifest: The bundle's.
+
+    Returns:
+        One header, or none.
+    """
+    return ("layers",) if any(profile.layer_config is not None for profile in manifest.profiles) else ()
 
 
 def list_conditions(latencies: Iterable[Latency]) -> tuple[Conditions, ...]:
@@ -158,12 +175,15 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
 
 
-def _make_row(graph: GraphEntry, lengths: tuple[int | float, ...] | None) -> GraphRow:
+def _make_row(graph: GraphEntry, profile: ProfileEntry, *, has_layers: bool) -> GraphRow:
+    lengths, layers = profile.length_config, profile.layer_config
     nothing = "at run time" if graph.profile == ANYTIME else "all"
+    running = "all" if layers is None else ",".join(map(str, layers))
     quality = graph.quality
     return GraphRow(
         profile=graph.profile,
         lengths=nothing if lengths is None else str(LengthConfig(lengths)),
+        layer_cells=(running,) if has_layers else (),
         precision=graph.precision.value,
         target=_ANY_TARGET if graph.target is None else graph.target.value,
         file=graph.file,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from dynbert.cpu import int8_target
 from dynbert.errors import BundleError, InputError
+from dynbert.kept_tokens import TokenWatcher, layers_that_run, require_kept_values
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Task, check_files, read_manifest
 from dynbert.selection import bind_request, explain_selection, make_request, parse_precision, profile_names
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from dynbert.kept_tokens import KeptTokens
     from dynbert.manifest import GraphEntry, Manifest, Pooling, PoolingMode, Precision
     from dynbert.selection import BoundRequest
     from dynbert.tasks.arguments import KeywordArguments, Texts
@@ -42,7 +44,9 @@ class Profile:
 
     name: str
     length_config: LengthConfig | None
-    """Tokens kept after each layer; None for ``full``, which drops nothing."""
+    """Tokens kept after each layer; None where nothing is dropped, as in ``full``."""
+    layer_config: tuple[int, ...] | None
+    """Indices of the layers that run, from 0, ascending; None for all. The lengths of the others say nothing."""
     graphs: tuple[GraphEntry, ...]
     """Its graphs, one for each precision and target: file, size in bytes, parity, quality and measured latency."""
 
@@ -121,6 +125,7 @@ class DynamicBert:
                 entry.name: Profile(
                     entry.name,
                     None if entry.length_config is None else LengthConfig(entry.length_config),
+                    entry.layer_config,
                     tuple(graph for graph in self._manifest.graphs if graph.profile == entry.name),
                 )
                 for entry in self._manifest.profiles
@@ -190,6 +195,51 @@ class DynamicBert:
         spec = task_spec(self.task)
         given = spec.read_call({"texts": texts, **arguments})
         return spec.answer(self._task_context(self._bind(profile, length_config)), **given)
+
+    @describe_arguments
+    def kept_tokens(
+        self,
+        texts: Texts | None = None,
+        *,
+        profile: str | None = None,
+        length_config: LengthConfigLike | None = None,
+        **arguments: Unpack[KeywordArguments],
+    ) -> tuple[KeptTokens, ...]:
+        """Say which tokens are left after each layer, of a call that would be answered by the same arguments.
+
+        The graph is opened once more for it, with further outputs; its file is not changed.
+
+        Args:
+            texts: For every task but question answering: a text, or a list of them.
+            profile: Name of a profile; None for ``full``.
+            length_config: In place of a profile, one number a layer.
+            **arguments: What the task takes beside them.
+
+        Returns:
+            One for each row that the graph reads, in the call's order: a text or a pair, each window of a long text,
+            each choice.
+
+        Raises:
+            InputError: If the call does not suit the task, or an input breaks a rule.
+            BundleError: If the graph does not say which tokens it keeps (graphs before schema 4 do not), or a file of
+                the bundle turns out not to work.
+            TypeError: If there is no such argument.
+        """
+        spec = task_spec(self.task)
+        given = spec.read_call({"texts": texts, **arguments})
+        bound = self._bind(profile, length_config)
+        file = bound.graph.file
+        values = require_kept_values(self._graphs.get(file), bound.model.num_layers)
+        watcher = TokenWatcher(
+            bound.model,
+            self._tokenizer,
+            lambda inputs: self._graphs.get(file, tuple(values.cuts.values())).run(bound.feed(inputs)),
+            bound.may_pad,
+            values=values,
+            layers=layers_that_run(self._manifest, bound.graph.profile),
+        )
+        spec.answer(watcher, **given)
+        return tuple(watcher.rows)
 
     def encode(
         self,

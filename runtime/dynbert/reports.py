@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dynbert.cpu import cpu_name, int8_target, usable_cores
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, pooling_text, size_text
+from dynbert.graph_rows import conditions_header, layers_header, list_conditions, list_rows, pooling_text, size_text
 from dynbert.manifest import manifest_record
 from dynbert.selection import is_exact_on, select_graphs
 from dynbert.tables import format_table
@@ -68,6 +68,7 @@ def info_text(manifest: Manifest) -> str:
     headers = [
         "profile",
         "lengths",
+        *layers_header(manifest),
         "precision",
         "target",
         "file",
@@ -77,7 +78,7 @@ def info_text(manifest: Manifest) -> str:
     ]
     rows = [
         (
-            *(row.profile, row.lengths, row.precision, row.target, row.file, row.size),
+            *(row.profile, row.lengths, *row.layer_cells, row.precision, row.target, row.file, row.size),
             *row.latency_cells(columns),
             row.quality_in_full,
         )

@@ -286,7 +286,7 @@ class Evaluation(_Record, frozen=True, kw_only=True):
     data: str
     """Name of the data."""
     sha256: Sha256
-    """Of the data's file."""
+    """Of its examples, as ``LabelledData.sha256`` gives it."""
     examples: Positive
     metrics: Annotated[tuple[MetricValue, ...], Meta(min_length=1)]
     """The main one first."""

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from dynbert.cpu import usable_cores
 from dynbert.errors import BundleError, InputError
 from dynbert.inputs import INPUT_NAMES, LENGTH_CONFIG
+from dynbert.kept_values import add_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,6 +34,7 @@ _DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
 """The fused kernel takes up to 1.4 times as long as Add followed by LayerNormalization: ``dynbert bench`` shows
 it where this is emptied."""
 _LOG_ERRORS_ONLY = 3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class _SharedPool:
@@ -96,7 +98,13 @@ def check_threads(threads: int | None) -> None:
         )
 
 
-def open_session(path: Path, *, threads: int | None = None, optimized_model: Path | None = None) -> Any:
+def open_session(
+    path: Path,
+    *,
+    threads: int | None = None,
+    optimized_model: Path | None = None,
+    extra_outputs: Sequence[str] = (),
+) -> Any:
     """Open a graph with the options that every dynbert session has: CPU only, no slow fusions, no spinning.
 
     Args:
@@ -104,6 +112,7 @@ def open_session(path: Path, *, threads: int | None = None, optimized_model: Pat
         threads: Threads that compute, the caller's included; None for the usable cores, or for the pool that the
             process shares.
         optimized_model: Where to save the graph that onnxruntime made of it and really runs; None to save nothing.
+        extra_outputs: Values inside the graph to give as well, as for ``kept_values.add_outputs``.
 
     Returns:
         The ``onnxruntime.InferenceSession``.
@@ -116,7 +125,8 @@ def open_session(path: Path, *, threads: int | None = None, optimized_model: Pat
     import onnxruntime
 
     try:
-        session = _create(path, threads, optimized_model)
+        source = _GraphSource(path, add_outputs(path.read_bytes(), extra_outputs) if extra_outputs else None)
+        session = _create(source, threads, optimized_model)
     except InputError:  # a ValueError too
         raise
     except _onnxruntime_errors() as err:
@@ -129,15 +139,24 @@ def open_session(path: Path, *, threads: int | None = None, optimized_model: Pat
     return session
 
 
-def _create(path: Path, threads: int | None, optimized_model: Path | None) -> Any:
+@dataclass(frozen=True)
+class _GraphSource:
+    """What a session is made of."""
+
+    path: Path
+    content: bytes | None
+    """In place of the file's own, where that is to be run otherwise than it stands there."""
+
+
+def _create(source: _GraphSource, threads: int | None, optimized_model: Path | None) -> Any:
     if _POOL.threads is not None:
-        return _create_with(path, None, optimized_model)
+        return _create_with(source, None, optimized_model)
     try:
-        return _create_with(path, threads or usable_cores(), optimized_model)
+        return _create_with(source, threads or usable_cores(), optimized_model)
     except RuntimeError as err:
         # Either the graph is at fault, or other code shares a pool: nothing tells but another try.
         try:
-            joined = _create_with(path, None, optimized_model)
+            joined = _create_with(source, None, optimized_model)
         except RuntimeError:
             raise err from None
         if threads is not None:
@@ -147,7 +166,7 @@ def _create(path: Path, threads: int | None, optimized_model: Path | None) -> An
         return joined
 
 
-def _create_with(path: Path, own_threads: int | None, optimized_model: Path | None) -> Any:
+def _create_with(source: _GraphSource, own_threads: int | None, optimized_model: Path | None) -> Any:
     """Create a session with a pool of its own, or on the process's (None)."""
     import onnxruntime
 
@@ -161,8 +180,10 @@ def _create_with(path: Path, own_threads: int | None, optimized_model: Path | No
         options.intra_op_num_threads = own_threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if source.content is not None:  # which does not say where its weights lie
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(source.path.parent))
     return onnxruntime.InferenceSession(
-        path,
+        source.path if source.content is None else source.content,
         options,
         providers=_PROVIDERS,
         disabled_optimizers=_DISABLED_OPTIMIZERS,
@@ -179,6 +200,8 @@ class Graph:
     inputs: frozenset[str]
     """Names that the graph declares; an input that a graph does not use is not among them."""
     outputs: tuple[str, ...]
+    metadata: Mapping[str, str]
+    """What the file's maker noted in it."""
 
     def select(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the inputs that the graph declares.
@@ -211,13 +234,16 @@ class Graph:
             raise BundleError(f"{self.path} must run on {shapes}, got: {err}. Try dynbert verify.") from err
 
 
-def open_graph(path: Path, *, threads: int | None = None, any_inputs: bool = False) -> Graph:
+def open_graph(
+    path: Path, *, threads: int | None = None, any_inputs: bool = False, extra_outputs: Sequence[str] = ()
+) -> Graph:
     """Open a graph and check that its inputs are ours.
 
     Args:
         path: The ``.onnx`` file.
         threads: As for ``open_session``.
         any_inputs: Whether it may have other inputs: a graph that is no bundle's.
+        extra_outputs: As for ``open_session``.
 
     Returns:
         The open graph.
@@ -226,17 +252,18 @@ def open_graph(path: Path, *, threads: int | None = None, any_inputs: bool = Fal
         BundleError: If it does not load, or declares an input that the runtime does not know.
         InputError: As for ``open_session``.
     """
-    session = open_session(path, threads=threads)
+    session = open_session(path, threads=threads, extra_outputs=extra_outputs)
     try:
         inputs = frozenset(item.name for item in session.get_inputs())
         outputs = tuple(item.name for item in session.get_outputs())
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as err:
         raise BundleError(f"{path} must have names in UTF-8, got: {err}. Export the bundle again.") from err
     known = (*INPUT_NAMES, LENGTH_CONFIG)
     unknown = sorted(inputs.difference(known))
     if unknown and not any_inputs:
         raise BundleError(f"{path} must have inputs among {', '.join(known)}, got {', '.join(unknown)}.")
-    return Graph(path, session, inputs, outputs)
+    return Graph(path, session, inputs, outputs, metadata)
 
 
 class GraphCache:
@@ -250,15 +277,16 @@ class GraphCache:
     def __init__(self, bundle: Path, threads: int | None = None) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._graphs: dict[str, Graph] = {}
+        self._graphs: dict[tuple[str, tuple[str, ...]], Graph] = {}
         # One lock for all: opening takes a multiple of a graph's memory for a moment, so not two at a time.
         self._lock = threading.Lock()
 
-    def get(self, file: str) -> Graph:
+    def get(self, file: str, extra_outputs: tuple[str, ...] = ()) -> Graph:
         """Return the open graph of a file of the bundle.
 
         Args:
             file: Plain name from the manifest.
+            extra_outputs: As for ``open_session``; a file is opened once for each choice of them.
 
         Returns:
             The graph; the same object at each call.
@@ -266,12 +294,14 @@ class GraphCache:
         Raises:
             BundleError: If it cannot be opened.
         """
-        graph = self._graphs.get(file)
+        key = (file, extra_outputs)
+        graph = self._graphs.get(key)
         if graph is None:
             with self._lock:
-                graph = self._graphs.get(file)
+                graph = self._graphs.get(key)
                 if graph is None:
-                    graph = self._graphs[file] = open_graph(self._bundle / file, threads=self._threads)
+                    path = self._bundle / file
+                    graph = self._graphs[key] = open_graph(path, threads=self._threads, extra_outputs=extra_outputs)
         return graph
 
 
@@ -291,4 +321,4 @@ def _onnxruntime_errors() -> tuple[type[Exception], ...]:
 
     members = vars(state).values()
     own = [item for item in members if isinstance(item, type) and issubclass(item, Exception)]
-    return (*own, RuntimeError, ValueError, IndexError, OverflowError, MemoryError)
+    return (*own, OSError, RuntimeError, ValueError, IndexError, OverflowError, MemoryError)

@@ -14,6 +14,7 @@ from dynbert_export import pipeline
 from dynbert_export.api import ExportOptions, TrainingOptions, export, train
 from dynbert_export.errors import MissingPackageError, RecipeError
 from dynbert_export.options.config import ExportConfig
+from dynbert_export.options.profiles import NamedLengths
 from dynbert_export.options.training import TrainingConfig
 from dynbert_export.training import run
 
@@ -149,3 +150,13 @@ def test_a_training_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match=r"got no matplotlib\. Run: pip install 'dynbert\[train\]'"):
         train(model="m", output="o", data="d")
+
+
+@pytest.mark.parametrize("layers", ["0,2", [2, 0], (0, 2)])
+def test_profiles_may_leave_out_layers(calls, layers, tmp_path):
+    profiles = {"fast": {"length_config": (20, 10, 5), "layer_config": layers}, "short": {"layer_config": layers}}
+    export(model="m", output=tmp_path / "out", profiles=profiles)
+    assert calls[0][0].profiles == (
+        NamedLengths("fast", LengthConfig((20, 10, 5)), (0, 2)),
+        NamedLengths("short", None, (0, 2)),
+    )

@@ -18,6 +18,7 @@ from dynbert.manifest import Latency
 from dynbert_export import cli, pipeline
 from dynbert_export.errors import ExportError, GateError
 from dynbert_export.options.config import ExportConfig
+from dynbert_export.options.profiles import NamedLengths
 from dynbert_export.options.vocabularies import TargetOption
 from tests.helpers.bundles import make_bundle
 
@@ -69,8 +70,10 @@ def test_help_names_every_option(invoke):
     result, config = invoke("-h")
     assert (result.exit_code, config) == (0, None)
     options = (
-        "--model --output --task --embeddings --length-config --recipe --quantize --calibration --calibration-method "
-        "--calibration-samples --target --precision --max-length --opset --threads --seed --overwrite --debug --quiet"
+        "--model --output --task --embeddings --length-config --layer-config --recipe --quantize --calibration "
+        "--calibration-method --calibration-samples --evaluate --evaluate-split --text-column --pair-column "
+        "--label-column --choice-column --query-profile --target --precision --max-length --opset --threads --seed "
+        "--overwrite --debug --quiet"
     )
     assert all(option in result.output for option in options.split())
 
@@ -80,6 +83,8 @@ def test_every_option_reaches_the_config(invoke):
         "--model m --output o --length-config fast=20,10,5 --length-config 0.9,0.8,0.7 --task feature-extraction "
         "--embeddings token-states "
         "--quantize dynamic --calibration c.txt --calibration-samples 9 --calibration-method entropy --target avx2 "
+        "--evaluate e.csv --evaluate-split dev --text-column a,b "
+        "--pair-column p --label-column l --choice-column c --query-profile fast "
         "--precision both --max-length 99 "
         "--opset 18 --threads 3 --seed 8 --revision r --overwrite"
     )
@@ -96,6 +101,13 @@ def test_every_option_reaches_the_config(invoke):
             "calibration": Path("c.txt"),
             "calibration_samples": 9,
             "calibration_method": "entropy",
+            "evaluate": "e.csv",
+            "evaluate_split": "dev",
+            "text_column": "a,b",
+            "pair_column": "p",
+            "label_column": "l",
+            "choice_columns": ("c",),
+            "query_profile": "fast",
             "target": "avx2",
             "precision": "both",
             "max_length": 99,
@@ -214,3 +226,22 @@ def test_wrong_options_are_refused_before_any_work(invoke, arguments, message):
     assert (result.exit_code, config) == (2, None)
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_layers_go_to_the_profile_of_their_name(invoke):
+    arguments = ("--length-config", "fast=20,10,5", "--layer-config", "fast=2,0", "--layer-config", "short=1")
+    result, config = invoke("--model", "m", "-o", "o", *arguments)
+    assert result.exit_code == 0, result.output
+    assert config.profiles == (
+        NamedLengths("fast", LengthConfig((20, 10, 5)), (0, 2)),
+        NamedLengths("short", None, (1,)),
+    )
+
+
+def test_wrong_layers_are_refused_with_everything_else(invoke):
+    result, config = invoke("--model", "m", "--layer-config", "fast=0,x", "--length-config", "fast=1,2", "--seed", "-1")
+    assert (result.exit_code, config) == (2, None)
+    faults = result.stderr.splitlines()
+    assert "4 faults in the options:" in faults[0]
+    assert any("Profile fast: Layer indices must be whole numbers from 0 on, got 'x'." in fault for fault in faults)
+    assert any("Profile fast: A length config must not increase" in fault for fault in faults)

@@ -18,7 +18,7 @@ def make_job(traced_embedder, tmp_path):
         checkpoint = traced_embedder.checkpoint
         config = make_config({"model": "m", "output": tmp_path / "out", **options})
         variants = list_variants((), checkpoint.config.num_hidden_layers)
-        return Job(config, checkpoint, None, None, variants, bundle=tmp_path / "bundle", work=tmp_path / "work")
+        return Job(config, checkpoint, None, None, None, variants, bundle=tmp_path / "bundle", work=tmp_path / "work")
 
     return make
 

@@ -26,3 +26,28 @@ def test_every_variant_says_what_it_is_tried_with():
     assert [each.judged_config for each in (full, asked, anytime)] == [None, fast, fast]
     assert [each.input_config for each in (full, asked, anytime)] == [None, None, fast]
     assert [each.latency_config for each in (full, asked, anytime)] == [None, None, nothing]
+
+
+def test_variants_have_the_layers_of_their_profiles():
+    lengths = LengthConfig((9, 5, 3))
+    profiles = (
+        NamedLengths("fast", lengths, (0, 2)),
+        NamedLengths("short", None, (1,)),
+        NamedLengths("whole", None, (0, 1, 2)),
+    )
+    variants = list_variants(profiles, num_layers=3)
+    assert [(each.name, each.layers) for each in variants] == [
+        ("full", None),
+        ("fast", (0, 2)),
+        ("short", (1,)),
+        ("whole", None),  # all of them: nothing is left out
+        ("anytime", None),
+    ]
+    assert [each.judged_config for each in variants] == [None, lengths, None, None, lengths]
+    assert variants[2].checked_configs == (None,)
+    assert not any(each.is_anytime for each in variants[:-1])
+
+
+def test_anytime_has_lengths_of_its_own_where_profiles_have_layers_alone():
+    *_, anytime = list_variants((NamedLengths("short", None, (1,)),), num_layers=2)
+    assert anytime.anytime == anytime_configs(2)

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from dynbert.kept_values import KEPT_TOKENS, KeptValues
 from dynbert.manifest import (
     ANYTIME,
     FULL,
@@ -122,6 +123,8 @@ class ToySpec:
     profiles: Mapping[str, tuple[float, ...] | None] = field(
         default_factory=lambda: {FULL: None, "fast": (0.5, 0.25), ANYTIME: None}
     )
+    layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Profile -> the layers that run, for those that leave out some. A toy graph has no layers."""
     precisions: tuple[Precision, ...] = (Precision.INT8, Precision.FP32)
     target: Target = Target.AVX2  # exact on every machine, so that tests do not depend on the machine
     max_length: int = 16
@@ -134,6 +137,9 @@ class ToySpec:
     inputs: tuple[str, ...] = _INPUTS
     table: np.ndarray | None = None
     """float32 [words, width]; None for random numbers."""
+    says_what_is_kept: bool = True
+    """Whether graphs name the tokens that their layers keep. A toy graph drops nothing; it says that each layer of a
+    profile with lengths keeps every second token, and each layer of the anytime graph as many as it is given."""
     has_probe: bool = True
 
     @property
@@ -226,7 +232,10 @@ def make_bundle(folder: Path, spec: ToySpec | None = None, **changes) -> ToyBund
         for precision in spec.precisions:
             file = f"{profile}.{precision.value}.onnx"
             scales[file] = 1.0 + 0.125 * len(scales)
-            onnx.save(make_graph(spec, table, scales[file], takes_lengths=profile == ANYTIME), folder / file)
+            graph = make_graph(spec, table, scales[file], takes_lengths=profile == ANYTIME)
+            if spec.says_what_is_kept:
+                _add_kept_tokens(graph, is_cut=profile != FULL)
+            onnx.save(graph, folder / file)
     make_tokenizer().save(str(folder / "tokenizer.json"))
     bundle = ToyBundle(folder, spec, _manifest(folder, spec), table, scales)
     if spec.has_probe:
@@ -289,6 +298,45 @@ def make_graph(spec: ToySpec, table: np.ndarray, scale: float, *, takes_lengths:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def _add_kept_tokens(model: onnx.ModelProto, *, is_cut: bool) -> None:
+    """Add values ``kept_positions.0`` and ``kept_indices.1``, which nothing reads, and the metadata that names them."""
+    names = {0: "kept_positions.0", 1: "kept_indices.1"} if is_cut else {}
+    model.metadata_props.add(key=KEPT_TOKENS, value=KeptValues(cuts=names).encode())
+    if not is_cut:
+        return
+    graph = model.graph
+    constants = {"zero": 0, "one": 1, "two": 2, "last": -1, "layer_0": 0, "layer_1": 1}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value), f"kept/{name}") for name, value in constants.items()
+    )
+    takes_lengths = "length_config" in {value.name for value in graph.input}
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["kept/shape"]),
+        helper.make_node("Gather", ["kept/shape", "kept/last"], ["kept/tokens"]),
+        helper.make_node("Size", ["input_ids"], ["kept/size"]),
+        helper.make_node("Div", ["kept/size", "kept/tokens"], ["kept/rows"]),
+    ]
+    entering = "kept/tokens"
+    for layer, name in names.items():
+        if takes_lengths:
+            limit, step = f"kept/limit_{layer}", "kept/one"
+            nodes.append(helper.make_node("Gather", ["length_config", f"kept/layer_{layer}"], [limit]))
+        else:
+            limit, step = entering, "kept/two"
+        kept, shape, left = f"kept/range_{layer}", f"kept/shape_{layer}", f"kept/left_{layer}"
+        nodes += [
+            helper.make_node("Range", ["kept/zero", limit, step], [kept]),
+            helper.make_node("Size", [kept], [left]),
+            helper.make_node("Unsqueeze", ["kept/rows", "token_zero"], [f"{shape}/rows"]),
+            helper.make_node("Unsqueeze", [left, "token_zero"], [f"{shape}/kept"]),
+            helper.make_node("Concat", [f"{shape}/rows", f"{shape}/kept"], [shape], axis=0),
+            helper.make_node("Expand", [kept, shape], [name]),
+        ]
+        entering = left
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "token_zero"))
+    graph.node.extend(nodes)
+
+
 def _task_nodes(spec: ToySpec, states: str) -> list[onnx.NodeProto]:
     if spec.is_pooled:
         return _sum_nodes(states, "sentence_embedding")
@@ -322,7 +370,7 @@ def _sum_nodes(states: str, output: str) -> list[onnx.NodeProto]:
 def _manifest(folder: Path, spec: ToySpec) -> Manifest:
     graphs, profiles = [], []
     for profile, length_config in spec.profiles.items():
-        profiles.append(ProfileEntry(name=profile, length_config=length_config))
+        profiles.append(ProfileEntry(name=profile, length_config=length_config, layer_config=spec.layers.get(profile)))
         for precision in spec.precisions:
             entry = file_entry(folder / f"{profile}.{precision.value}.onnx")
             graphs.append(

@@ -171,15 +171,20 @@ def run_graph_in_memory(
 
 
 def run_torch(
-    traced: TracedModel, feed: Mapping[str, np.ndarray], lengths: LengthConfig | None
+    traced: TracedModel,
+    feed: Mapping[str, np.ndarray],
+    lengths: LengthConfig | None,
+    *,
+    layers: tuple[int, ...] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Run the PyTorch model eagerly; return its outputs and what each layer kept (everything without lengths)."""
+    """Run the PyTorch model eagerly; return its outputs and what each layer run kept (everything without lengths)."""
     import torch
 
     with torch.inference_mode():
         result = traced.model(
             **{name: torch.from_numpy(array) for name, array in feed.items()},
             length_config=() if lengths is None else lengths,
+            layer_config=layers,
             always_keep_cls_token=traced.spec.always_keep_cls_token,
             return_dict=True,
         )
@@ -188,7 +193,7 @@ def run_torch(
     tokens = feed["input_ids"].shape[-1]
     everything = np.broadcast_to(np.arange(tokens), (feed["input_ids"].size // tokens, tokens))
     if kept is None:
-        return outputs, [everything] * traced.spec.num_layers
+        return outputs, [everything] * (traced.spec.num_layers if layers is None else len(layers))
     return outputs, [positions.numpy() for positions in kept]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from dynbert.graph_rows import (
     conditions_header,
+    layers_header,
     list_conditions,
     list_rows,
     metric_text,
@@ -95,3 +96,13 @@ def test_pooling_in_words():
     assert pooling_text(Pooling(mode=PoolingMode.MEAN, normalize=True)) == "mean, normalised"
     assert pooling_text(Pooling(mode=PoolingMode.CLS, normalize=False)) == "cls, not normalised"
     assert pooling_text(None) == "none"
+
+
+def test_layers_have_a_cell_only_where_a_profile_leaves_out_some(manifest, tmp_path):
+    assert layers_header(manifest) == ()
+    assert {row.layer_cells for row in list_rows(manifest)} == {()}
+    profiles = {"full": None, "fast": (0.5, 0.25), "short": None}
+    bundle = make_bundle(tmp_path / "toy", profiles=profiles, layers={"fast": (0,), "short": (0, 1)})
+    assert layers_header(bundle.manifest) == ("layers",)
+    cells = {row.profile: (row.lengths, row.layer_cells) for row in list_rows(bundle.manifest)}
+    assert cells == {"full": ("all", ("all",)), "fast": ("0.5,0.25", ("0",)), "short": ("all", ("0,1",))}

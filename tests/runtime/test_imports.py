@@ -24,6 +24,7 @@ FORBIDDEN = {
     "yaml",
     "rich",
     "psutil",
+    "jinja2",
     "pickle5",
 }
 CODE = """

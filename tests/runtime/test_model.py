@@ -46,8 +46,20 @@ def test_profiles_tell_lengths_files_and_measurements(model, embedding_bundle):
     assert [graph.file for graph in fast.graphs] == ["fast.int8.onnx", "fast.fp32.onnx"]
     assert fast.graphs[0].bytes == (embedding_bundle.folder / "fast.int8.onnx").stat().st_size
     assert fast.graphs[0].latency[0].median_ms == 1.25
+    assert {profile.layer_config for profile in model.profiles.values()} == {None}
     with pytest.raises(TypeError):
         model.profiles["mine"] = fast
+
+
+def test_profiles_tell_the_layers_that_run(tmp_path):
+    profiles = {FULL: None, "fast": (0.5, 0.25), "short": None}
+    bundle = make_bundle(tmp_path / "toy", profiles=profiles, layers={"fast": (0,), "short": (1,)})
+    model = dynbert.load(bundle.folder, precision="fp32")
+    found = {name: (profile.length_config, profile.layer_config) for name, profile in model.profiles.items()}
+    assert found == {FULL: (None, None), "fast": (LengthConfig((0.5, 0.25)), (0,)), "short": (None, (1,))}
+    outputs = model.run({"input_ids": IDS}, profile="short")
+    expected = bundle.expected("short.fp32.onnx", IDS)
+    np.testing.assert_allclose(outputs["last_hidden_state"], expected["last_hidden_state"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("precision", [None, "int8", "fp32", Precision.FP32])

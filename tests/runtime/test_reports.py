@@ -94,3 +94,11 @@ def test_info_says_what_the_graphs_of_an_embedder_give(tmp_path, embeddings, exp
     assert expected in line
     other = info_text(make_bundle(tmp_path / "other", task=Task.TEXT_CLASSIFICATION).manifest)
     assert "embeddings" not in other
+
+
+def test_info_says_which_layers_run_where_some_are_left_out(tmp_path):
+    bundle = make_bundle(tmp_path / "toy", profiles={FULL: None, "fast": (0.5, 0.25)}, layers={"fast": (1,)})
+    header, *rows = _cells(info_text(bundle.manifest))
+    assert header[:4] == ["profile", "lengths", "layers", "precision"]
+    assert [row[:4] for row in rows[::2]] == [["full", "all", "all", "int8"], ["fast", "0.5,0.25", "1", "int8"]]
+    assert {len(row) for row in rows} == {len(header)}

@@ -232,10 +232,14 @@ def test_explain_selection_says_what_is_wrong_and_what_to_do(targets, has_fp32, 
 
 
 COUNTS, FRACTIONS = LengthConfig((5, 4)), LengthConfig((0.5, 0.25))
-FROZEN = {"full": None, "few": COUNTS.lengths, "half": FRACTIONS.lengths, "anytime": None}
+FROZEN = {"full": None, "few": COUNTS.lengths, "half": FRACTIONS.lengths, "short": None, "anytime": None}
+LAYERS = {"few": (1,), "short": (0,)}
 SPEEDS = replace(
     manifest(*(graph(name, FP32) for name in FROZEN), profiles=tuple(FROZEN)),
-    profiles=tuple(ProfileEntry(name=name, length_config=lengths) for name, lengths in FROZEN.items()),
+    profiles=tuple(
+        ProfileEntry(name=name, length_config=lengths, layer_config=LAYERS.get(name))
+        for name, lengths in FROZEN.items()
+    ),
 )
 
 
@@ -245,6 +249,7 @@ SPEEDS = replace(
         ({}, None, True, None),
         ({"profile": "few"}, COUNTS, True, None),
         ({"profile": "half"}, FRACTIONS, False, None),
+        ({"profile": "short"}, None, True, None),  # leaves out layers alone
         ({"length_config": "5,4"}, COUNTS, True, [3, 3]),  # clipped to the input
         ({"length_config": "0.5,0.25"}, FRACTIONS, False, [2, 2]),  # CLS and one other stay
     ],

@@ -242,9 +242,9 @@ def test_graph_run_translates_the_failure_when_onnxruntime_fails(embedding_bundl
 def test_cache_opens_each_graph_once_when_threads_race(embedding_bundle, monkeypatch):
     opened = []
 
-    def slow_open(path, *, threads):
+    def slow_open(path, **options):
         opened.append(path.name)
-        graph = open_graph(path, threads=threads)
+        graph = open_graph(path, **options)
         assert threading.active_count() > 1
         return graph
 
@@ -265,3 +265,11 @@ def test_cache_opens_each_graph_once_when_threads_race(embedding_bundle, monkeyp
     assert opened == ["full.fp32.onnx"]
     assert len(graphs) == 4
     assert len({id(graph) for graph in graphs}) == 1
+
+
+def test_cache_opens_a_graph_once_more_for_further_outputs(embedding_bundle):
+    cache = GraphCache(embedding_bundle.folder, threads=1)
+    plain, watched = cache.get("fast.fp32.onnx"), cache.get("fast.fp32.onnx", ("kept_positions.0",))
+    assert (plain.outputs, watched.outputs) == (("last_hidden_state",), ("last_hidden_state", "kept_positions.0"))
+    assert cache.get("fast.fp32.onnx") is plain
+    assert cache.get("fast.fp32.onnx", ("kept_positions.0",)) is watched

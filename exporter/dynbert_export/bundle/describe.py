@@ -46,7 +46,14 @@ if TYPE_CHECKING:
     from dynbert_export.data.feeds import Feed
     from dynbert_export.variants import PublishedGraph, Variant
 
-__all__ = ["Findings", "describe_bundle", "describe_model", "record_probe", "write_companions"]
+__all__ = [
+    "Findings",
+    "describe_bundle",
+    "describe_graphs",
+    "describe_model",
+    "record_probe",
+    "write_companions",
+]
 
 _CARD_FILE = "README.md"
 _PROBE_TOKENS = 32
@@ -114,68 +121,78 @@ class Findings:
     """Of INT8 graphs."""
     qualities: Mapping[Path, Quality]
     latencies: Mapping[Path, tuple[Latency, ...]]
+    """Of published graphs."""
     invariances: Mapping[Path, Invariance]
     fp32_products: Mapping[Path, tuple[str, ...]]
     """Modules that stay fp32 in an INT8 graph although they could be INT8."""
 
 
-def describe_bundle(
-    bundle: Path,
-    model: ModelInfo,
-    variants: Iterable[Variant],
-    published: Iterable[PublishedGraph],
-    findings: Findings,
-    *,
-    mask_token: str | None,
+def describe_graphs(
+    model: ModelInfo, variants: Iterable[Variant], published: Iterable[PublishedGraph], findings: Findings
 ) -> Manifest:
-    """Write the card, and describe every file of the staged bundle.
+    """Describe the graphs of the staged bundle.
 
     Args:
-        bundle: The folder.
         model: What the graphs were made from.
         variants: The profiles.
         published: The graphs.
         findings: What was measured of them.
-        mask_token: What the tokenizer takes for a masked word; None where it has none.
 
     Returns:
-        The manifest; to be written last.
+        The manifest, still without the other files.
     """
-    entries = []
-    for variant, graph_set, path in published:
-        entry = file_entry(path)
-        entries.append(
-            GraphEntry(
-                profile=variant.name,
-                precision=graph_set.precision,
-                target=graph_set.target,
-                file=entry.file,
-                sha256=entry.sha256,
-                bytes=entry.bytes,
-                parity=findings.parities.get(path),
-                agreement=findings.agreements.get(path),
-                quality=findings.qualities.get(path),
-                invariance=findings.invariances.get(path),
-                latency=findings.latencies[path],
-                fp32_products=findings.fp32_products.get(path, ()),
-            )
-        )
-    manifest = Manifest(
+    return Manifest(
         schema_version=SCHEMA_VERSION,
         minimum_runtime=MINIMUM_RUNTIME,
         created_by={name: version(name) for name in _PRODUCERS},
         cpu=cpu_name(),
         model=model,
         profiles=tuple(
-            ProfileEntry(name=variant.name, length_config=variant.lengths.lengths if variant.lengths else None)
+            ProfileEntry(
+                name=variant.name,
+                length_config=variant.lengths.lengths if variant.lengths else None,
+                layer_config=variant.layers,
+            )
             for variant in variants
         ),
-        graphs=tuple(entries),
+        graphs=tuple(_describe_graph(graph, findings) for graph in published),
         files=(),
         probe=Probe(file=PROBE_FILE),
     )
+
+
+def _describe_graph(published: PublishedGraph, findings: Findings) -> GraphEntry:
+    variant, graph_set, path = published
+    entry = file_entry(path)
+    return GraphEntry(
+        profile=variant.name,
+        precision=graph_set.precision,
+        target=graph_set.target,
+        file=entry.file,
+        sha256=entry.sha256,
+        bytes=entry.bytes,
+        parity=findings.parities.get(path),
+        agreement=findings.agreements.get(path),
+        quality=findings.qualities.get(path),
+        invariance=findings.invariances.get(path),
+        latency=findings.latencies.get(path, ()),
+        fp32_products=findings.fp32_products.get(path, ()),
+    )
+
+
+def describe_bundle(bundle: Path, manifest: Manifest, *, mask_token: str | None) -> Manifest:
+    """Write the card, and describe every file of the staged bundle.
+
+    Args:
+        bundle: The folder.
+        manifest: What ``describe_graphs`` gave, with all that was measured since.
+        mask_token: What the tokenizer takes for a masked word; None where it has none.
+
+    Returns:
+        The manifest; to be written last.
+    """
     (bundle / _CARD_FILE).write_text(write_card(manifest, mask_token=mask_token), encoding="utf-8")
-    graph_files = {bundle / entry.file for entry in entries}
+    graph_files = {bundle / graph.file for graph in manifest.graphs}
     others = tuple(file_entry(path, bundle) for path in list_files(bundle) if path not in graph_files)
     return msgspec.structs.replace(manifest, files=others)
 

@@ -87,20 +87,23 @@ class TrainingRecord:
                 f"{err} Take it out of the file."
             ) from err
 
-    def find_excess(self, lengths: LengthConfig, max_length: int) -> int | None:
+    def find_excess(
+        self, lengths: LengthConfig, max_length: int, *, layers: tuple[int, ...] | None = None
+    ) -> int | None:
         """Return the first layer after which a profile keeps less than the model was trained to bear.
 
         Args:
             lengths: The profile's.
             max_length: Longest input, of which counts are the smallest share.
+            layers: Indices of the layers that run; None for all. The lengths of the others say nothing.
 
         Returns:
             The layer's index; None where there is none.
         """
         total = 1.0 if lengths.is_fractional else max_length
         shares = [min(length / total, 1.0) for length in lengths.lengths]
-        pairs = enumerate(zip(shares, self.lengths.lengths, strict=True))
-        return next((layer for layer, (share, least) in pairs if share < least - _ROUNDING), None)
+        running = range(len(shares)) if layers is None else layers
+        return next((layer for layer in running if shares[layer] < self.lengths.lengths[layer] - _ROUNDING), None)
 
 
 def _parse(value: object, num_layers: int) -> tuple[LengthConfig, str]:
@@ -125,14 +128,16 @@ def explain_excess(profiles: Iterable[NamedLengths], record: TrainingRecord, max
     Returns:
         The sentences.
     """
-    found = ((profile, record.find_excess(profile.lengths, max_length)) for profile in profiles)
-    return tuple(
-        f"The profile {profile.name} keeps {profile.lengths.lengths[layer]:g} after layer {layer + 1}; the checkpoint "
-        f"was trained to bear {record.lengths.lengths[layer]:.3g} of the input there, and no less. Measure its "
-        "quality, or train with a higher --ratio-bound or lower --least-lengths."
-        for profile, layer in found
-        if layer is not None
-    )
+    notes = []
+    for name, lengths, layers in ((profile.name, profile.lengths, profile.layers) for profile in profiles):
+        layer = None if lengths is None else record.find_excess(lengths, max_length, layers=layers)
+        if lengths is not None and layer is not None:
+            notes.append(
+                f"The profile {name} keeps {lengths.lengths[layer]:g} after layer {layer + 1}; the checkpoint was "
+                f"trained to bear {record.lengths.lengths[layer]:.3g} of the input there, and no less. Measure its "
+                "quality, or train with a higher --ratio-bound or lower --least-lengths."
+            )
+    return tuple(notes)
 
 
 def is_trained_checkpoint(folder: Path) -> bool:

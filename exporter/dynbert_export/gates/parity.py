@@ -53,8 +53,9 @@ class _Reference:
     """What the PyTorch model gives for one input."""
 
     outputs: Mapping[str, NDArray[np.float32]]
-    kept_positions: tuple[NDArray[np.int64], ...]
-    """One a layer, int64 ``[batch, kept tokens]``, in text order; empty where no length config was given."""
+    kept_positions: Mapping[int, NDArray[np.int64]]
+    """Layer -> int64 ``[batch, kept tokens]``, in text order, of those that run; empty where no length config was
+    given."""
 
     @property
     def nbytes(self) -> int:
@@ -70,14 +71,22 @@ class TorchReference:
         outputs: Names of the outputs that a graph of it has.
         cases: The inputs, as from ``make_cases``.
         always_keep_cls_token: As the graphs were traced.
+        layers: Indices of the layers that run; None for all.
     """
 
     def __init__(
-        self, model: PreTrainedModel, outputs: Sequence[str], cases: Sequence[Feed], *, always_keep_cls_token: bool
+        self,
+        model: PreTrainedModel,
+        outputs: Sequence[str],
+        cases: Sequence[Feed],
+        *,
+        always_keep_cls_token: bool,
+        layers: tuple[int, ...] | None = None,
     ) -> None:
         self.cases = tuple(cases)
         self.always_keep_cls_token = always_keep_cls_token
         self._model = model
+        self._layers = tuple(range(model.config.num_hidden_layers)) if layers is None else layers
         self._outputs = tuple(outputs)
         self._answers: dict[tuple[int, LengthConfig | None], _Reference] = {}  # oldest first
 
@@ -98,7 +107,10 @@ class TorchReference:
         result = self._forward(case, lengths, output_attentions=False)
         answer = _Reference(
             {name: result[name].numpy() for name in self._outputs},
-            tuple(np.sort(positions.numpy(), axis=1) for positions in result.kept_positions or ()),
+            {
+                layer: np.sort(positions.numpy(), axis=1)
+                for layer, positions in zip(self._layers, result.kept_positions or (), strict=False)  # all or none
+            },
         )
         self._answers[case, lengths] = answer
         while sum(kept.nbytes for kept in self._answers.values()) > _MAX_CACHED_BYTES:
@@ -122,10 +134,11 @@ class TorchReference:
             fewer tokens, or some that it did not have.
         """
         result = self._forward(case, lengths, output_attentions=True)
-        probs = result.attentions[layer][row].numpy()  # [heads, tokens, tokens]
+        number = self._layers.index(layer)
+        probs = result.attentions[number][row].numpy()  # [heads, tokens, tokens]
         tokens = probs.shape[-1]
-        entering = result.kept_positions[layer - 1][row].numpy() if layer else np.arange(tokens)
-        kept = result.kept_positions[layer][row].numpy()
+        entering = result.kept_positions[number - 1][row].numpy() if number else np.arange(tokens)
+        kept = result.kept_positions[number][row].numpy()
         lost, gained = np.setdiff1d(kept, found), np.setdiff1d(found, kept)
         if len(found) != len(kept) or not gained.size or not np.isin(gained, entering).all():
             return float("inf")
@@ -145,6 +158,7 @@ class TorchReference:
             return self._model(
                 **{name: torch.from_numpy(array) for name, array in self.cases[case].items()},
                 length_config=() if lengths is None else lengths,
+                layer_config=self._layers,
                 always_keep_cls_token=self.always_keep_cls_token,
                 output_attentions=output_attentions,
                 return_dict=True,
@@ -174,7 +188,7 @@ def check_parity(
 
     Args:
         path: The published file.
-        reference: The model, and the inputs.
+        reference: The model, and the inputs; with the profile's layers.
         lengths: The profile's length config; several for the anytime graph.
         max_abs_difference: Largest difference on valid positions.
 
@@ -255,7 +269,7 @@ def _equal_rows(
 
 
 def _differing_layers(outputs: Mapping[str, NDArray[Any]], expected: _Reference, row: int) -> Iterator[int]:
-    for layer, positions in enumerate(expected.kept_positions):
+    for layer, positions in expected.kept_positions.items():
         found = outputs.get(kept_positions_name(layer))
         if found is not None and not np.array_equal(found[row], positions[row]):
             yield layer

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import Precision, Target
+from dynbert_export.errors import GateError
 from dynbert_export.gates.kernels import check_int8_kernels
 from dynbert_export.gates.saturation import check_no_saturation
+from dynbert_export.graph.names import names_in_layers
 from dynbert_export.int8.neural_compressor import quantizable_nodes
 from dynbert_export.int8.put_back import module_name, put_back, rank_products
 
@@ -84,12 +86,18 @@ class Int8Maker:
             products: Names of the products that they have in fp32.
 
         Raises:
-            GateError: If a graph has more or fewer.
+            GateError: If a graph has more or fewer, or none.
         """
-        source, scores = self.quantized.source, self.quantized.scores
-        expected = len(quantizable_nodes(source)) + len(scores) - len(products)
+        names = {*quantizable_nodes(self.quantized.source), *self.quantized.scores}.difference(products)
         target = self.graph_set.target or Target.VNNI
-        for path in files.values():
+        for variant in self.gate.variants:
+            path, expected = files[variant.name], len(names_in_layers(names, variant.layers))
+            if not expected:
+                raise GateError(
+                    f"{path.name} must have at least one INT8 product, got none: those of its layers stay fp32. "
+                    "Leave out other layers, calibrate on texts of your own (--calibration), or export fp32 "
+                    "(--quantize none)."
+                )
             check_int8_kernels(path, expected=expected, target=target)
             check_no_saturation(path, target=target)
 

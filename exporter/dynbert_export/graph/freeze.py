@@ -2,14 +2,7 @@
 
 The lengths become constants (or a few integer operators on the input's length, for fractions), and a layer that drops
 nothing loses its cut: no sorting, no GatherElements, no ScatterElements. What is left computes the same as the
-anytime graph with these lengths as its input.
-
-How the traced graph does "drop and restore" (``modeling/dropping.py``, ``TokenTracker``), which is edited here:
-layer ``i`` computes ``kept_i``, gathers its states, the mask and the votes by it, and ``positions_i`` =
-``positions_(i-1)[kept_i]``. Before layer ``i`` drops, the states that entered it are scattered into the restored ones;
-a last scatter puts the final states there. So a model of ``n`` layers has ``n`` ScatterElements in a chain, or none,
-where nobody reads the restored states. A mean in the graph weighs the final states by the attention mask, gathered by
-the last layer's positions: which tokens are left of all that there were.
+anytime graph with these lengths as its input. The cuts themselves: ``cuts.py``.
 """
 
 from __future__ import annotations
@@ -22,27 +15,19 @@ import onnx_ir as ir
 
 from dynbert.inputs import LENGTH_CONFIG
 from dynbert.lengths import FRACTION_SCALE, LengthConfig
-from dynbert_export.errors import ExportError
-from dynbert_export.graph.editing import (
-    BROADCAST,
-    Builder,
-    add_initializer,
-    clean,
-    producer_of,
-    replace_value,
-    trace_back,
-)
-from dynbert_export.graph.names import is_kept_positions, kept_positions_name
+from dynbert_export.graph.cuts import list_cutting_layers, remove_cuts, unexpected
+from dynbert_export.graph.editing import Builder, add_initializer, clean
+from dynbert_export.graph.names import is_kept_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["GraphSpec", "freeze", "hide_kept_positions", "show_kept_positions", "task_outputs"]
 
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """What a traced graph was made for."""
+    """What a traced graph was made for, and what is left of it."""
 
     num_layers: int
     """Hidden layers."""
@@ -50,6 +35,13 @@ class GraphSpec:
     """Longest input in tokens; a layer that may keep as many drops nothing."""
     always_keep_cls_token: bool
     """Whether the graph keeps CLS whatever its significance."""
+    layers: tuple[int, ...] | None = None
+    """Indices of the layers that run, ascending, see ``leave_out.py``; None for all, as traced."""
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """Indices of the layers that run."""
+        return tuple(range(self.num_layers)) if self.layers is None else self.layers
 
 
 def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir.Model:
@@ -57,8 +49,8 @@ def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir
 
     Args:
         model: The anytime graph, fp32 or lowered to INT8, with its ``kept_positions.N`` outputs.
-        lengths: The config; None drops nothing.
-        spec: What the graph was traced for.
+        lengths: The config, one entry a layer of the model; None drops nothing.
+        spec: What the graph was traced for, and which of its layers run.
 
     Returns:
         A graph without the ``length_config`` input. Its ``kept_positions.N`` outputs are those of the layers that
@@ -71,11 +63,8 @@ def freeze(model: ir.Model, lengths: LengthConfig | None, spec: GraphSpec) -> ir
 
     frozen = _clone_with_constants(model)
     graph = frozen.graph
-    cutting = spec.num_layers - (1 if _has_single_token_layer(graph, spec) else 0)
-    drops = _find_drops(lengths, spec)[:cutting]
-    kept = [_find_kept(graph, layer) for layer in range(cutting)]
-    _shorten_scatters(graph, drops)
-    _remove_cuts(graph, kept, drops)
+    cutting = list_cutting_layers(graph, spec.running)
+    remove_cuts(graph, cutting, _find_drops(lengths, cutting, spec))
     _freeze_lengths(graph, lengths, spec)
     clean(frozen)
     onnxscript.optimizer.optimize(frozen, num_iterations=1, onnx_shape_inference=False)
@@ -140,116 +129,20 @@ def _clone_with_constants(model: ir.Model) -> ir.Model:
     return clone
 
 
-def _find_drops(lengths: LengthConfig | None, spec: GraphSpec) -> list[bool]:
-    """Return for each layer whether it can drop a token of an input of at most the maximum length."""
+def _find_drops(lengths: LengthConfig | None, layers: Sequence[int], spec: GraphSpec) -> list[bool]:
+    """Return for each of these layers whether it can drop a token of an input of at most the maximum length."""
     if lengths is None:
-        return [False] * spec.num_layers
+        return [False] * len(layers)
     everything = 1.0 if lengths.is_fractional else spec.max_length
-    before = [everything, *lengths.lengths]
-    return [after < min(entering, everything) for entering, after in zip(before, lengths.lengths, strict=False)]
-
-
-def _has_single_token_layer(graph: ir.Graph, spec: GraphSpec) -> bool:
-    """Return whether the last layer runs for one token and cuts nothing, see ``single_token.py``."""
-    return kept_positions_name(spec.num_layers - 1) not in {value.name for value in graph.outputs}
-
-
-def _find_kept(graph: ir.Graph, layer: int) -> ir.Value:
-    """Return ``kept_i``: what the layer's positions were gathered by, or, in the first layer, the positions."""
-    positions = _find_positions(graph, layer)
-    if layer == 0:
-        return positions
-    gather = producer_of(positions, "GatherElements")
-    if gather is None or gather.inputs[1] is None:
-        raise _unexpected(f"{kept_positions_name(layer)} must come from GatherElements")
-    return gather.inputs[1]
-
-
-def _find_positions(graph: ir.Graph, layer: int) -> ir.Value:
-    name = kept_positions_name(layer)
-    for value in graph.outputs:
-        if value.name == name:
-            return value
-    raise _unexpected(f"{name} must be an output")
-
-
-def _shorten_scatters(graph: ir.Graph, drops: Sequence[bool]) -> None:
-    """Keep, of the chain of scatters, those before a layer that drops and the last one."""
-    chain = [node for node in graph if node.op_type == "ScatterElements"]
-    if not chain:  # the head reads the first token only, or those that are left
-        return
-    if len(chain) != len(drops):
-        raise _unexpected(f"there must be {len(drops)} ScatterElements, one a layer, got {len(chain)}")
-    restored: ir.Value | None = None
-    if drops[0]:
-        restored = chain[0].inputs[0]
-    for node, is_wanted in zip(chain, [*drops[1:], True], strict=True):
-        updates, output = node.inputs[2], node.outputs[0]
-        if updates is None:
-            raise _unexpected("ScatterElements must have updates")
-        if not is_wanted:
-            continue
-        if restored is None:  # nothing was dropped so far: every state is current
-            replace_value(output, updates)
-            restored = updates if node is not chain[-1] else None
-        else:
-            node.replace_input_with(0, restored)
-            restored = output
-
-
-def _remove_cuts(graph: ir.Graph, kept: Sequence[ir.Value], drops: Sequence[bool]) -> None:
-    """Let everything that was gathered by a layer which drops nothing pass, and name what is left of the positions."""
-    positions = [_find_positions(graph, layer) for layer in range(len(kept))]
-    by_layer, by_position = _group_gathers(graph, kept, positions)
-    has_dropped = False
-    for layer, is_drop in enumerate(drops):
-        value = positions[layer]
-        if is_drop and not has_dropped and layer > 0:  # positions among all tokens are the indices themselves
-            replace_value(value, kept[layer])
-        if not is_drop:
-            _drop_output(graph, value)
-            _pass_data(node for node in by_layer[layer] if node.outputs[0] is not value or has_dropped)
-        has_dropped = has_dropped or is_drop
-    if not has_dropped:
-        _pass_data(by_position)
-
-
-def _group_gathers(
-    graph: ir.Graph, kept: Sequence[ir.Value], positions: Sequence[ir.Value]
-) -> tuple[list[list[ir.Node]], list[ir.Node]]:
-    """Return the nodes that gather by each layer's kept tokens, and those that gather by the last one's positions."""
-    by_layer: list[list[ir.Node]] = [[] for _ in kept]
-    by_position: list[ir.Node] = []
-    for node in [node for node in graph if node.op_type == "GatherElements"]:
-        source = trace_back(node.inputs[1], *BROADCAST)
-        layer = next((index for index, value in enumerate(kept) if value is source), None)
-        if layer is not None:
-            by_layer[layer].append(node)
-        elif positions and source is positions[-1]:
-            by_position.append(node)
-        else:
-            raise _unexpected(f"{node.name} must gather by a layer's kept tokens, or by the last layer's positions")
-    return by_layer, by_position
-
-
-def _pass_data(gathers: Iterable[ir.Node]) -> None:
-    """Let what reads gathered data read all of it."""
-    for node in gathers:
-        data = node.inputs[0]
-        if data is not None:
-            node.outputs[0].replace_all_uses_with(data)
-
-
-def _drop_output(graph: ir.Graph, value: ir.Value) -> None:
-    graph.outputs.remove(value)
-    value.name = f"{value.name}/removed"
+    kept = [lengths.lengths[layer] for layer in layers]
+    return [after < min(entering, everything) for entering, after in zip([everything, *kept], kept, strict=False)]
 
 
 def _freeze_lengths(graph: ir.Graph, lengths: LengthConfig | None, spec: GraphSpec) -> None:
     """Put constants, or what the fractions are of the input's length, where the ``length_config`` input was."""
     length_input = next((value for value in graph.inputs if value.name == LENGTH_CONFIG), None)
     if length_input is None:
-        raise _unexpected(f"{LENGTH_CONFIG} must be an input")
+        raise unexpected(f"{LENGTH_CONFIG} must be an input")
     graph.inputs.remove(length_input)
     length_input.name = f"{LENGTH_CONFIG}/removed"
     if lengths is not None and lengths.is_fractional:
@@ -273,7 +166,3 @@ def _resolve_fractions(graph: ir.Graph, lengths: LengthConfig, *, always_keep_cl
     resolved = build.add("Max", count, build.add("Min", fewest, tokens))
     graph.insert_before(graph[0], build.nodes)
     return resolved
-
-
-def _unexpected(rule: str) -> ExportError:
-    return ExportError(f"The traced graph must have its known form: {rule}. This is a fault of dynbert; report it.")

@@ -5,12 +5,19 @@ The inputs' names are the runtime's, which feeds them: ``dynbert.inputs``.
 
 from __future__ import annotations
 
-__all__ = ["MICROSOFT_DOMAIN", "is_kept_positions", "kept_positions_layer", "kept_positions_name"]
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MICROSOFT_DOMAIN", "is_kept_positions", "kept_positions_layer", "kept_positions_name", "names_in_layers"]
 
 MICROSOFT_DOMAIN = "com.microsoft"
 """Domain of the operators that onnxruntime has beside ONNX's own."""
 
 _KEPT_POSITIONS = "kept_positions."
+_LAYER = re.compile(r"/encoder/layer\.(\d+)/")
 
 
 def kept_positions_name(layer: int) -> str:
@@ -48,3 +55,18 @@ def kept_positions_layer(name: str | None) -> int | None:
     """
     layer = (name or "").removeprefix(_KEPT_POSITIONS)
     return int(layer) if layer != name and layer.isdecimal() else None
+
+
+def names_in_layers(names: Iterable[str], layers: Sequence[int] | None) -> tuple[str, ...]:
+    """Return the names of the nodes that are parts of these layers.
+
+    Args:
+        names: Of nodes in layers; such a name carries its module's.
+        layers: Indices of the layers; None for all.
+
+    Returns:
+        The names, in their order.
+    """
+    return tuple(
+        name for name in names if layers is None or ((found := _LAYER.search(name)) and int(found[1]) in layers)
+    )

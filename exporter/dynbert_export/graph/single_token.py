@@ -20,12 +20,15 @@ from dynbert_export.graph.editing import (
     producer_of,
     trace_back,
 )
+from dynbert_export.graph.int8_operator import INT8_OPERATOR
 from dynbert_export.graph.names import kept_positions_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["keep_single_token"]
+__all__ = ["keep_single_token", "run_for_single_token"]
+
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
 def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
@@ -45,22 +48,42 @@ def keep_single_token(model: ir.Model, *, num_layers: int) -> ir.Model:
     pooled = None if last is None else only_consumer(last.outputs[0], "Gather")
     if last is None or pooled is None or not _reads_first_token(pooled):
         return trimmed
-    cuts = _find_cuts(graph, num_layers - 1)
-    query = None if cuts is None else _find_query(cuts[0])
-    context = None if cuts is None else cuts[0].inputs[0]
-    if cuts is None or context is None or query is None or query.inputs[0] is not cuts[1].inputs[0]:
+    if not run_for_single_token(graph, num_layers - 1):
         return trimmed
-    context_cut, residual_cut = cuts
     pooled.replace_input_with(0, last.inputs[2])
-    build = Builder(graph, "single_token")
-    first = build.first(query.inputs[0], axis=1)  # [batch, 1, hidden]
-    graph.insert_before(query, build.nodes)
-    query.replace_input_with(0, first)
-    context_cut.outputs[0].replace_all_uses_with(context)
-    residual_cut.outputs[0].replace_all_uses_with(first)
-    graph.outputs[:] = [value for value in graph.outputs if value.name != kept_positions_name(num_layers - 1)]
     clean(trimmed)
     return trimmed
+
+
+def run_for_single_token(graph: ir.Graph, layer: int) -> bool:
+    """Let a layer's queries, and what comes after them, be those of the first token alone, in place.
+
+    Args:
+        graph: An anytime graph, fp32 or lowered to INT8, in which nobody reads any other token of the states that leave
+            the layer. To be cleaned.
+        layer: Index of the last layer that runs.
+
+    Returns:
+        Whether it was done; a layer of another form stays as it is. The layer's ``kept_positions`` is then no output
+        any more.
+    """
+    cuts = _find_cuts(graph, layer)
+    query = None if cuts is None else _find_query(cuts[0])
+    context = None if cuts is None else cuts[0].inputs[0]
+    if cuts is None or context is None or query is None:
+        return False
+    context_cut, residual_cut = cuts
+    states, activation = residual_cut.inputs[0], query.inputs[0]
+    if trace_back(activation, "Mul", *_QUANTIZERS) is not states:  # Mul: a smoothing
+        return False
+    build = Builder(graph, "single_token")
+    first = build.first(states, axis=1)  # [batch, 1, hidden]
+    query.replace_input_with(0, first if activation is states else build.first(activation, axis=1))
+    graph.insert_before(query, build.nodes)
+    context_cut.outputs[0].replace_all_uses_with(context)
+    residual_cut.outputs[0].replace_all_uses_with(first)
+    graph.outputs[:] = [value for value in graph.outputs if value.name != kept_positions_name(layer)]
+    return True
 
 
 def _reads_first_token(node: ir.Node) -> bool:
@@ -79,7 +102,7 @@ def _find_cuts(graph: ir.Graph, layer: int) -> tuple[ir.Node, ir.Node] | None:
         for node in graph
         if node.op_type == "GatherElements" and node is not gather and trace_back(node.inputs[1], *BROADCAST) is kept
     ]
-    contexts = [node for node in cuts if only_consumer(node.outputs[0], "MatMul")]
+    contexts = [node for node in cuts if only_consumer(node.outputs[0], "MatMul", *_QUANTIZERS)]
     residuals = [node for node in cuts if only_consumer(node.outputs[0], "Add")]
     return (contexts[0], residuals[0]) if len(contexts) == len(residuals) == 1 else None
 
@@ -88,6 +111,8 @@ def _find_query(context_cut: ir.Node) -> ir.Node | None:
     """Return the query projection of the attention whose context is cut; None where its form is another."""
     mixture = match_mixture(trace_back(context_cut.inputs[0], *LAYOUT))
     masked = None if mixture is None else mixture.softmax.inputs[0]
-    scores = producer_of(trace_back(masked, "Add", "Div"), "MatMul")  # relative positions too: they are added second
-    query = None if scores is None else match_dense(trace_back(scores.inputs[0], *LAYOUT))
-    return None if query is None else query.product
+    # Relative positions too: they are added second.
+    scores = producer_of(trace_back(masked, "Add", "Div"), "MatMul", INT8_OPERATOR)
+    projected = None if scores is None else trace_back(scores.inputs[0], *LAYOUT, *_QUANTIZERS)
+    dense = match_dense(projected)
+    return producer_of(projected, INT8_OPERATOR) if dense is None else dense.product

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dynbert.manifest import Precision
 from dynbert_export.graph.drop_early import drop_early
 from dynbert_export.graph.flash import use_flash_attention
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
+from dynbert_export.graph.kept_indices import find_first_token_layer, name_kept_indices
+from dynbert_export.graph.leave_out import leave_out_layers
 from dynbert_export.graph.reshapes import simplify_reshapes
 from dynbert_export.graph.single_token import keep_single_token
 from dynbert_export.graph.tying import share_tied_weights
@@ -52,6 +55,8 @@ def write_graphs(
 ) -> Mapping[str, Path]:
     """Specialise the anytime graph for every variant and write all of them with one weights file.
 
+    Variants that are anytime graphs may leave out layers too, and so may several of them.
+
     Args:
         anytime: The graph to specialise, fp32 or INT8.
         variants: What for.
@@ -69,6 +74,10 @@ def write_graphs(
 
 def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:
     """Return the graph of a variant as it is published."""
+    if variant.layers is not None:
+        anytime, spec = leave_out_layers(anytime, variant.layers, spec), replace(spec, layers=variant.layers)
     graph = anytime if variant.is_anytime else use_flash_attention(freeze(anytime, variant.lengths, spec))
+    layers = range(spec.num_layers) if variant.layers is None else variant.layers
+    graph = name_kept_indices(graph, first_token_layer=find_first_token_layer(anytime, layers))
     graph = share_tied_weights(move_whole_rows(hide_kept_positions(graph)))
     return skip_empty_mask(graph) if graph_set.precision is Precision.INT8 else graph

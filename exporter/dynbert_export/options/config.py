@@ -82,6 +82,9 @@ class Gates(Section):
     """Pretraining: the mean of the agreements of both heads."""
     max_fp32_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the quantisable products that may stay fp32 to hold the gate above; 0 for none, 1 for all but one."""
+    refuse_dominated: bool = True
+    """Where graphs are evaluated on labelled data: whether a profile fails that is faster on no input than another
+    which answers better."""
 
     def int8_min_agreement(self, metric: Metric) -> float:
         """Return the threshold of a metric.
@@ -116,7 +119,8 @@ class ExportConfig(Section):
     """Branch, tag or commit of a hub id; None for its default branch."""
     task: Annotated[TaskOption, Field(strict=False)] = TaskOption.AUTO
     profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
-    """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config."""
+    """Beside ``full`` and ``anytime``. A recipe writes a mapping from name to length config, or to a mapping with
+    ``length_config``, ``layer_config`` (indices of the layers that run) or both."""
     always_keep_cls_token: bool = True
     """Whether CLS is kept whatever its significance."""
     max_length: Annotated[int | None, Field(ge=MIN_INPUT_TOKENS)] = None
@@ -136,6 +140,18 @@ class ExportConfig(Section):
     """txt, csv, tsv, jsonl or SQuAD json; None for the sentences that ship with the exporter."""
     calibration_samples: Annotated[int, Field(ge=1)] = 128
     """Most samples that are read from the calibration file; which ones is decided by ``seed``."""
+    evaluate: str | None = None
+    """Labelled data, a file or a set of the hub: every published graph is evaluated on it, and card and manifest tell
+    what was found. None: not."""
+    evaluate_split: str = "test"
+    """Which part of a set of the hub."""
+    text_column: str | None = None
+    """Of ``evaluate``, as are the next ones: see ``dynbert.scoring.examples.Columns``. None: guessed."""
+    pair_column: str | None = None
+    label_column: str | None = None
+    choice_columns: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    query_profile: str | None = None
+    """Of ``evaluate``, for retrieval: the profile that embeds the queries. None: the one that embeds the passages."""
     gates: Gates = Gates()
     opset: Annotated[int, Field(ge=17, le=20)] = 17
     """Version of the ONNX operators: 17 is the first with LayerNormalization, 20 the last that torch's exporter for
@@ -170,9 +186,20 @@ class ExportConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> ExportConfig:
+        names = ("text_column", "pair_column", "label_column", "choice_columns", "query_profile")
+        given = [name for name in names if getattr(self, name)]
+        if given and self.evaluate is None:
+            raise ValueError(
+                f"{given[0]} must be left out where nothing is evaluated, got {getattr(self, given[0])}. "
+                "It is about the labelled data that evaluate names."
+            )
+        return self
+
     @property
-    def length_configs(self) -> dict[str, LengthConfig]:
-        """Name -> length config of the profiles, in their order."""
+    def length_configs(self) -> dict[str, LengthConfig | None]:
+        """Name -> length config of the profiles, in their order; None where a profile drops no tokens."""
         return {profile.name: profile.lengths for profile in self.profiles}
 
     @property

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["load_recipe"]
 
 _MAX_RECIPE_BYTES = 1 << 20
-_PATH_KEYS = ("output", "calibration")
-_NAME_KEYS = ("model", "data", "eval_data", "teacher")
+_PATH_KEYS = ("output", "calibration", "study")
+_NAME_KEYS = ("model", "data", "eval_data", "teacher", "evaluate", "test")
 """Keys that may also name something on a hub: a path only where it is written as one, or is there."""
 
 

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, model_validator
 from dynbert.errors import LengthConfigError
 from dynbert.lengths import LengthConfig
 from dynbert_export.options.config import Section, validate_options
-from dynbert_export.options.profiles import NamedLengths, make_profiles
+from dynbert_export.options.profiles import NamedLengths, make_length_profiles
 from dynbert_export.options.vocabularies import MixedPrecision, TrainingTaskOption
 from dynbert_export.tasks import MIN_INPUT_TOKENS
 
@@ -72,7 +72,7 @@ class TrainingConfig(Section):
     """Longest input in tokens; longer texts are cut, longer contexts of questions read in windows. None for what the
     checkpoint says."""
 
-    profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_profiles)] = ()
+    profiles: Annotated[tuple[InstanceOf[NamedLengths], ...], BeforeValidator(make_length_profiles)] = ()
     """Length configs that the model is judged by beside the full one; without any, the smallest that it is trained
     for. They decide which state is best and when to stop early, and nothing of what a step trains."""
     ratio_bound: Annotated[float, Field(gt=0, lt=1)] = 0.2

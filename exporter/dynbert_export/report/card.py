@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, pooling_text
+from dynbert.graph_rows import conditions_header, layers_header, list_conditions, list_rows, metric_text, pooling_text
 from dynbert.manifest import ANYTIME, FULL, Embeddings
 from dynbert.outputs import LAST_HIDDEN_STATE, SENTENCE_EMBEDDING
+from dynbert.scoring.evaluation_report import difference_text, metric_header, p_value_text, value_text
 from dynbert_export.tasks import HEADS
 
 if TYPE_CHECKING:
@@ -28,10 +29,19 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
     model = manifest.model
     example = _choose_example(manifest)
     columns = list_conditions(latency for graph in manifest.graphs for latency in graph.latency)
-    header = ["profile", "precision", "lengths", "file", *map(conditions_header, columns), "agreement"]
+    header = [
+        "profile",
+        "precision",
+        "lengths",
+        *layers_header(manifest),
+        "file",
+        *map(conditions_header, columns),
+        "agreement",
+    ]
     rows = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in list_rows(manifest):
-        cells = [row.profile, row.number_format, row.lengths, f"`{row.file}`", *row.latency_cells(columns), row.quality]
+        facts = (row.profile, row.number_format, row.lengths, *row.layer_cells, f"`{row.file}`")
+        cells = [*facts, *row.latency_cells(columns), row.quality]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(
         [
@@ -52,6 +62,7 @@ def write_card(manifest: Manifest, *, mask_token: str | None = None) -> str:
             f"Median milliseconds of one text on one thread of {manifest.cpu};",
             f"agreement is the {metric_text(manifest)} with the fp32 graph that drops nothing.",
             "",
+            *_list_evaluations(manifest),
             *_fallback(manifest),
             "Made by " + ", ".join(f"{name} {version}" for name, version in manifest.created_by.items()) + ".",
             "",
@@ -67,6 +78,36 @@ def _describe_embeddings(model: ModelInfo) -> list[str]:
     if model.embeddings is Embeddings.TOKEN_STATES:
         return [f"Its graphs give `{LAST_HIDDEN_STATE}`, one vector a token; dynbert pools them ({pooling})."]
     return []
+
+
+def _list_evaluations(manifest: Manifest) -> list[str]:
+    """Return a section for each set of labelled data that the graphs were evaluated on."""
+    names = dict.fromkeys(each.data for graph in manifest.graphs for each in graph.evaluations)
+    return [line for name in names for line in _list_evaluation(manifest, name)]
+
+
+def _list_evaluation(manifest: Manifest, data: str) -> list[str]:
+    found = [(graph, each) for graph in manifest.graphs for each in graph.evaluations if each.data == data]
+    first = found[0][1]
+    header = ["profile", "precision", *(metric_header(metric.name) for metric in first.metrics), "difference", "p"]
+    header += ["median ms", "95th percentile"] if first.latency is not None else []
+    rows = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for graph, each in found:
+        difference = each.metrics[0].difference
+        cells = [graph.profile, graph.precision.value, *map(value_text, each.metrics)]
+        cells += [difference_text(difference), p_value_text(difference)]
+        cells += [f"{each.latency.median_ms:.2f}", f"{each.latency.p95_ms:.2f}"] if each.latency is not None else []
+        rows.append("| " + " | ".join(cells) + " |")
+    main = metric_header(first.metrics[0].name)
+    return [
+        f"## {data}",
+        "",
+        *rows,
+        "",
+        f"{first.examples} examples, in %, with 95 % bootstrap intervals. The difference is that of {main} from the",
+        "fp32 graph that drops nothing, on the same examples. Milliseconds: one input alone, at the data's lengths.",
+        "",
+    ]
 
 
 def _fallback(manifest: Manifest) -> list[str]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynbert.graph_rows import conditions_header, list_conditions, list_rows, metric_text, milliseconds
+from dynbert.graph_rows import (
+    conditions_header,
+    layers_header,
+    list_conditions,
+    list_rows,
+    metric_text,
+    milliseconds,
+)
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision
 
@@ -46,7 +53,7 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
         show_edge=False,
         pad_edge=False,
     )
-    for header in ("profile", "lengths", "precision"):
+    for header in ("profile", "lengths", *layers_header(manifest), "precision"):
         table.add_column(header, overflow="fold")
     for header in ("graph kB", "tokens kept", *map(conditions_header, columns), "speed-up", "agreement"):
         table.add_column(header, justify="right", overflow="fold", min_width=_NUMBER_WIDTH)
@@ -55,6 +62,7 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
         table.add_row(
             "fp32 full",
             "all",
+            *(("all",) if layers_header(manifest) else ()),
             "fp32",
             "not kept",
             "100 %",
@@ -67,6 +75,7 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
         table.add_row(
             row.profile,
             row.lengths + (" (measured: all)" if is_anytime else ""),
+            *row.layer_cells,
             row.number_format,
             f"{graph.bytes / 1e3:.0f}",
             "" if is_anytime else f"{_share_kept(manifest, graph):.0%}".replace("%", " %"),
@@ -78,10 +87,13 @@ def summary_table(manifest: Manifest, baseline: Sequence[Latency]) -> Table:
 
 
 def _share_kept(manifest: Manifest, graph: GraphEntry) -> float:
-    """Return the share of an input's tokens that leave the layers, on average over layers, at the maximum length."""
-    lengths = next(profile.length_config for profile in manifest.profiles if profile.name == graph.profile)
-    if lengths is None:
-        return 1.0
-    longest = manifest.model.max_length
-    counts = LengthConfig(lengths).resolve(longest, always_keep_cls_token=manifest.model.always_keep_cls_token)
-    return sum(counts) / (longest * len(counts))
+    """Return the share of an input's tokens that leave the layers, on average over layers, at the maximum length.
+
+    A layer that is left out does no work: no token leaves it.
+    """
+    model = manifest.model
+    profile = next(profile for profile in manifest.profiles if profile.name == graph.profile)
+    config = LengthConfig(profile.length_config) if profile.length_config else LengthConfig.everything(model.num_layers)
+    counts = config.resolve(model.max_length, always_keep_cls_token=model.always_keep_cls_token)
+    running = range(model.num_layers) if profile.layer_config is None else profile.layer_config
+    return sum(counts[layer] for layer in running) / (model.max_length * model.num_layers)

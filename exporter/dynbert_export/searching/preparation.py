@@ -124,7 +124,11 @@ class Preparation:
         Returns:
             Family and config of each.
         """
-        known = [(profile.name, Candidate(profile.lengths)) for profile in self.config.known]
+        known = [
+            (profile.name, Candidate(profile.lengths))
+            for profile in self.config.known
+            if profile.lengths is not None and profile.layers is None
+        ]
         if self.checkpoint.length_config is not None:
             known.insert(0, (CONFIGURED_NAME, Candidate(self.checkpoint.length_config)))
         return make_seeds(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynbert.errors import InputError
 from dynbert.scoring.examples import Columns, QuestionExample
-from dynbert.scoring.labelled import is_data_file, load_hub_dataset, load_labelled
+from dynbert.scoring.labelled import load_data
 
 if TYPE_CHECKING:
     from dynbert.scoring.examples import LabelledData
@@ -40,16 +39,7 @@ def read_data(config: TrainingConfig, start: Start) -> tuple[LabelledData, Label
     asked = config.problem_type or start.problem_type
 
     def read(name: str, split: str, labels: tuple[str, ...], problem_type: str | None) -> LabelledData:
-        if is_data_file(name):
-            return load_labelled(
-                Path(name),
-                start.task,
-                columns=columns,
-                label_names=labels,
-                problem_type=problem_type,
-                for_training=True,
-            )
-        return load_hub_dataset(
+        return load_data(
             name,
             start.task,
             split=split,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     from dynbert.manifest import Task
@@ -129,3 +132,11 @@ class LabelledData:
     """A ``ProblemType`` for text classification, else None."""
     name: str
     """What a report calls the data."""
+
+    def sha256(self) -> str:
+        """Return what tells this data from other data: the SHA-256 of its examples and labels as JSON.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        return hashlib.sha256(msgspec.json.encode((self.task, self.examples, self.label_names))).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynbert.scoring.packages import import_extra
+from dynbert.packages import import_extra
 from dynbert.scoring.records import DataError, Record
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.scoring.packages import import_extra
+from dynbert.packages import import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable

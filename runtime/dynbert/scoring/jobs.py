@@ -53,23 +53,27 @@ class Job:
     inputs: Sequence[Any]
     """What the bundle is asked about, one answer each."""
     arguments: Callable[[Sequence[Any]], dict[str, Any]]
-    """The arguments of a call about some of them."""
+    """The arguments of a call about some of them, or of ``queries``."""
     score: Callable[[Sequence[Any]], _Metrics]
-    """The metrics of the answers to all of them, the main one first."""
+    """The metrics of the answers to all queries and then to all inputs, the main one first."""
+    queries: Sequence[Any] = ()
+    """What is asked of another profile, which is the same whatever profile is judged."""
 
 
-def make_job(model: ModelInfo, data: LabelledData) -> Job:
+def make_job(model: ModelInfo, data: LabelledData, *, has_own_queries: bool = False) -> Job:
     """Check that data suits a bundle, and plan its evaluation.
 
     Args:
         model: The bundle's.
         data: What to evaluate on.
+        has_own_queries: For retrieval: whether queries are embedded by another profile than the passages.
 
     Returns:
         The job.
 
     Raises:
-        InputError: If the data is for another task, of another kind or of other labels, or there is no metric.
+        InputError: If the data is for another task, of another kind or of other labels, there is no metric, or no
+            queries.
     """
     make = _JOBS.get(model.task)
     if make is None:
@@ -80,7 +84,14 @@ def make_job(model: ModelInfo, data: LabelledData) -> Job:
         raise InputError(
             f"Labelled data must be for {model.task.value} as the bundle, got {data.task.value} in {data.name}."
         )
-    return make(model, data)
+    job = make(model, data)
+    if not has_own_queries:
+        return job
+    if model.task is not Task.FEATURE_EXTRACTION or any(example.score is not None for example in _as_pairs(data)):
+        raise InputError(
+            f"A profile for queries must be for data with queries and passages, got {data.name}. Leave it out."
+        )
+    return _retrieval_job(data)
 
 
 def _text_job(model: ModelInfo, data: LabelledData) -> Job:
@@ -229,11 +240,32 @@ def _embedding_job(_model: ModelInfo, data: LabelledData) -> Job:
             first = vectors[[place[example.text] for example in examples]]
             second = vectors[[place[example.pair or ""] for example in examples]]
             return score_similarities([example.score or 0.0 for example in examples], first, second)
-        queries = list(dict.fromkeys(example.text for example in examples))
-        passages = list(dict.fromkeys(example.pair or "" for example in examples))
+        queries, passages = _queries_and_passages(examples)
         return score_retrieval(_rows(vectors, queries, place), _rows(vectors, passages, place), _relevant(examples))
 
-    return Job(texts, lambda some: {"texts": list(some)}, score)
+    return Job(texts, _embedding_arguments, score)
+
+
+def _retrieval_job(data: LabelledData) -> Job:
+    """Return the job whose queries are embedded apart from the passages."""
+    examples = _as_pairs(data)
+    queries, passages = _queries_and_passages(examples)
+
+    def score(answers: Sequence[Any]) -> _Metrics:
+        vectors = np.stack(answers)  # [queries and passages, hidden]
+        return score_retrieval(vectors[: len(queries)], vectors[len(queries) :], _relevant(examples))
+
+    return Job(passages, _embedding_arguments, score, queries)
+
+
+def _embedding_arguments(some: Sequence[str]) -> dict[str, Any]:
+    return {"texts": list(some)}
+
+
+def _queries_and_passages(pairs: Iterable[PlainExample]) -> tuple[list[str], list[str]]:
+    """Return the different queries and the different passages, both in order of appearance."""
+    queries, passages = zip(*((pair.text, pair.pair or "") for pair in pairs), strict=True)
+    return list(dict.fromkeys(queries)), list(dict.fromkeys(passages))
 
 
 def _as_pairs(data: LabelledData) -> list[PlainExample]:

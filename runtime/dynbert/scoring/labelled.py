@@ -58,6 +58,7 @@ __all__ = [
     "TextExample",
     "WordsExample",
     "is_data_file",
+    "load_data",
     "load_hub_dataset",
     "load_labelled",
 ]
@@ -167,6 +168,55 @@ def load_hub_dataset(  # noqa: PLR0913  (those of load_labelled, and the split)
         for_training=for_training,
     )
     return _labelled(rows, task, hub.title)
+
+
+def load_data(  # noqa: PLR0913  (those of load_hub_dataset)
+    source: str | Path,
+    task: Task,
+    *,
+    split: str,
+    columns: Columns = _GUESSED,
+    label_names: Sequence[str] = (),
+    problem_type: str | None = None,
+    for_training: bool = False,
+) -> LabelledData:
+    """Read a file or a set of the Hugging Face hub, whichever the source names.
+
+    Args:
+        source: A path, or a name as for ``load_hub_dataset``.
+        task: What the examples are for.
+        split: Which part of a set of the hub.
+        columns: As for ``load_labelled``.
+        label_names: As for both.
+        problem_type: As for ``load_labelled``.
+        for_training: As for ``load_labelled``.
+
+    Returns:
+        The data.
+
+    Raises:
+        DataError: If it cannot be found, read or used.
+        InputError: If there is no labelled data for the task, or no such problem type.
+        MissingPackageError: If a package of the extra ``data`` is needed and not installed.
+    """
+    if is_data_file(source):
+        return load_labelled(
+            source,
+            task,
+            columns=columns,
+            label_names=label_names,
+            problem_type=problem_type,
+            for_training=for_training,
+        )
+    return load_hub_dataset(
+        str(source),
+        task,
+        split=split,
+        columns=columns,
+        label_names=label_names,
+        problem_type=problem_type,
+        for_training=for_training,
+    )
 
 
 def is_data_file(source: str | Path) -> bool:

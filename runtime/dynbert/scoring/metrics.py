@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dynbert.errors import InputError
-from dynbert.scoring.packages import import_extra
+from dynbert.packages import import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,8 +91,6 @@ class Scores:
     """How many were answered."""
     metrics: tuple[ScoredMetric, ...]
     """The main one first."""
-    median_ms: float | None = None
-    """Median time of one text alone, at the data's own lengths; None where it was not measured."""
 
     def metric(self, name: str) -> ScoredMetric:
         """Return a metric.

@@ -106,3 +106,16 @@ def test_a_trained_checkpoint_is_known_by_its_record(tmp_path, content, is_ours)
     if content is not None:
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
     assert is_trained_checkpoint(tmp_path) is is_ours
+
+
+def test_lengths_of_left_out_layers_say_nothing():
+    lengths = LengthConfig((0.9, 0.5))
+    assert _RECORD.find_excess(lengths, 64, layers=(0,)) is None
+    assert _RECORD.find_excess(lengths, 64, layers=(1,)) == 1
+    profiles = [
+        NamedLengths("short", lengths, (0,)),
+        NamedLengths("late", lengths, (1,)),
+        NamedLengths("layers", None, (1,)),
+    ]
+    [note] = explain_excess(profiles, _RECORD, 64)
+    assert note.startswith("The profile late keeps 0.5 after layer 2;")

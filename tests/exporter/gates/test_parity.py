@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from dynbert.errors import BundleError
 from dynbert.lengths import LengthConfig
@@ -14,6 +18,7 @@ from dynbert_export.gates import parity
 from dynbert_export.gates.parity import TorchReference, check_parity, make_cases
 from dynbert_export.graph.editing import add_initializer, producer_of
 from dynbert_export.graph.freeze import freeze, hide_kept_positions, task_outputs
+from dynbert_export.graph.leave_out import leave_out_layers
 from dynbert_export.graph.tracing import trace
 from dynbert_export.graph.weights_file import save_sharing_weights
 from dynbert_export.variants import anytime_configs
@@ -27,12 +32,13 @@ def _write(model, folder, name="fast.fp32.onnx"):
     return path
 
 
-def _check(path, traced, *, lengths=(_CONFIG,), cases=None, limit=1e-4):
+def _check(path, traced, *, lengths=(_CONFIG,), cases=None, limit=1e-4, layers=None):
     reference = TorchReference(
         traced.model,
         task_outputs(traced.graph),
         _make_cases(traced) if cases is None else cases,
         always_keep_cls_token=traced.spec.always_keep_cls_token,
+        layers=layers,
     )
     return check_parity(path, reference, lengths=lengths, max_abs_difference=limit)
 
@@ -347,3 +353,48 @@ def test_cases_depend_on_the_seed_alone(traced_embedder):
     first, second, other = (_make_cases(traced_embedder, seed=seed)[-1]["input_ids"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
+
+
+def _publish_layers(traced, layers, config=_CONFIG):
+    left = leave_out_layers(traced.graph, layers, traced.spec)
+    return hide_kept_positions(freeze(left, config, replace(traced.spec, layers=layers)))
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 2), (0, 1), (2,)], ids=str)
+@pytest.mark.parametrize("config", [None, _CONFIG, LengthConfig((0.5, 0.3, 0.2))], ids=str)
+def test_parity_holds_when_layers_are_left_out(traced_embedder, tmp_path, layers, config):
+    path = _write(_publish_layers(traced_embedder, layers, config), tmp_path)
+    parity = _check(path, traced_embedder, lengths=(config,), layers=layers)
+    assert (parity.near_ties, parity.selection_agreement) == (0, 1.0)
+    assert 0 < parity.max_abs_difference < 1e-5
+
+
+@pytest.mark.parametrize("layers", [None, (0, 1), (1, 2)], ids=str)
+def test_parity_fails_when_other_layers_are_left_out(traced_embedder, tmp_path, layers):
+    """By what is kept where both have a layer, else by the answers."""
+    path = _write(_publish_layers(traced_embedder, (0, 2)), tmp_path)
+    with pytest.raises(GateError, match=r"must keep the tokens that PyTorch keeps|must differ from PyTorch by at most"):
+        _check(path, traced_embedder, layers=layers)
+
+
+def test_a_gap_is_measured_in_the_layer_that_it_is_of(traced_embedder):
+    """By an oracle that knows the model with the other layers taken out of it."""
+    traced, layers, config = traced_embedder, (0, 2), LengthConfig((20, 10, 5))
+    cases = _make_cases(traced)
+    case = next(index for index, feed in enumerate(cases) if feed["input_ids"].shape == (4, 64))
+    arguments = {"cases": cases, "always_keep_cls_token": True}
+    reference = TorchReference(traced.model, ["last_hidden_state"], layers=layers, **arguments)
+    short = copy.deepcopy(traced.model)
+    short.encoder.layer = torch.nn.ModuleList([short.encoder.layer[layer] for layer in layers])
+    short.config.num_hidden_layers = 2
+    oracle = TorchReference(short, ["last_hidden_state"], **arguments)
+    shortened = LengthConfig((20, 5))
+    kept, wanted = (
+        each.answer(case, lengths).kept_positions for each, lengths in ((reference, config), (oracle, shortened))
+    )
+    assert (set(kept), set(wanted)) == ({0, 2}, {0, 1})
+    lost = kept[2][1][1:]
+    swapped = np.sort([*kept[2][1][:1], *lost[1:], np.setdiff1d(kept[0][1], kept[2][1])[0]])
+    gap = reference.measure_gap(case, config, layer=2, row=1, found=swapped)
+    assert 0 < gap < 100
+    assert gap == pytest.approx(oracle.measure_gap(case, shortened, layer=1, row=1, found=swapped), rel=1e-4)

@@ -209,6 +209,20 @@ def test_frozen_and_eager_agree_when_there_are_other_numbers_of_layers(tmp_path,
             np.testing.assert_array_equal(positions, kept[layer])
 
 
+@pytest.mark.parametrize(("lengths", "cuts"), [(None, 0), ((20, 10, 5), 3), ((64, 9, 9), 1), ((1.0, 0.5, 0.3), 2)])
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_frozen_and_eager_agree_when_positions_are_relative(tmp_path, kind, lengths, cuts):
+    """A layer measures distances between the positions that are left: all of them where nothing was dropped."""
+    traced, config = trace_tiny_model(tmp_path, Task.QUESTION_ANSWERING, position_embedding_type=kind), _config(lengths)
+    frozen = freeze(traced.graph, config, traced.spec)
+    assert count_operators(frozen)["TopK"] == 2 * cuts
+    for feed, outputs in zip(_FEEDS, run_graph_in_memory(frozen, *_FEEDS), strict=True):
+        expected, kept = run_torch(traced, feed, config)
+        _assert_equal(outputs, expected, ["start_logits", "end_logits"])
+        for layer, positions in kept_by(outputs).items():
+            np.testing.assert_array_equal(positions, kept[layer])
+
+
 @pytest.mark.parametrize("lengths", [None, (20, 10, 5), (64, 9, 9), (0.5, 0.3, 0.2)])
 def test_frozen_anytime_and_eager_agree_when_several_choices_compete(traced_models, frozen_graph, lengths):
     traced, config = traced_models[Task.MULTIPLE_CHOICE], _config(lengths)

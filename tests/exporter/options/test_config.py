@@ -74,6 +74,7 @@ def test_make_config_is_frozen_and_leaves_its_arguments_alone():
         ({"profiles": None}, "Profiles must be a mapping from name to length config, got NoneType."),
         ({"profiles": [3]}, "Profiles must be a mapping"),
         ({"profiles": {"x": "3,4"}}, "Profile x: A length config must not increase"),
+        ({"profiles": {"x": {"layer_config": "0,0"}}}, "Profile x: A layer config must name each layer once, got 0"),
         (
             {"quantize": "none", "precision": "int8"},
             "precision must be fp32 where quantize is none, got int8. Leave precision out, or choose quantize static",

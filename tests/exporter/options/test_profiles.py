@@ -8,7 +8,15 @@ import pytest
 
 from dynbert.errors import InputError, LengthConfigError
 from dynbert.lengths import LengthConfig
-from dynbert_export.options.profiles import NamedLengths, add_configured, check_lengths, make_profiles, parse_profile
+from dynbert_export.options.profiles import (
+    LayersOption,
+    NamedLengths,
+    add_configured,
+    check_lengths,
+    make_length_profiles,
+    make_profiles,
+    parse_profile,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +108,110 @@ def test_check_lengths_holds_all_profiles_to_the_model():
     assert "must have 3 entries, one a layer, got 1" in faults[0]
     assert "must be at most the maximum length of 64 tokens, got 99" in faults[1]
     check_lengths(make_profiles({"good": "3,2,1"}), num_layers=3, max_length=64)
+
+
+_COUNTS = LengthConfig((20, 10, 5))
+
+
+@pytest.mark.parametrize(
+    ("given", "profile"),
+    [
+        ({"length_config": [20, 10, 5], "layer_config": [0, 2]}, NamedLengths("fast", _COUNTS, (0, 2))),
+        ({"length_config": "20,10,5", "layer_config": "2,0"}, NamedLengths("fast", _COUNTS, (0, 2))),
+        ({"length_config": _COUNTS, "layer_config": None}, NamedLengths("fast", _COUNTS)),
+        ({"layer_config": (0, 2)}, NamedLengths("fast", None, (0, 2))),
+        ({"length_config": None, "layer_config": [1]}, NamedLengths("fast", None, (1,))),
+    ],
+)
+def test_a_profile_may_be_a_mapping(given, profile):
+    assert make_profiles({"fast": given}) == (profile,)
+
+
+def test_layers_of_the_command_line_belong_to_the_profile_of_their_name():
+    given = [
+        "fast=20,10,5",
+        "0.9,0.8,0.7",
+        LayersOption("0,1"),
+        LayersOption("short = 1"),
+        LayersOption("fast=2,0"),
+        NamedLengths("ready", None, (2,)),
+    ]
+    assert make_profiles(given) == (
+        NamedLengths("fast", _COUNTS, (0, 2)),
+        NamedLengths("custom", LengthConfig((0.9, 0.8, 0.7)), (0, 1)),
+        NamedLengths("short", None, (1,)),
+        NamedLengths("ready", None, (2,)),
+    )
+
+
+def test_layers_of_a_named_profile_become_ascending():
+    assert NamedLengths("fast", None, (2, 0)).layers == (0, 2)
+
+
+_NEITHER = r"Profile fast must have a length config, a layer config or both, got neither\. Write for example fast: \{"
+
+
+@pytest.mark.parametrize(
+    ("given", "messages"),
+    [
+        ({"fast": {}}, [_NEITHER]),
+        ({"fast": None}, [_NEITHER]),
+        ({"fast": {"layers": [0]}}, ["Profile fast: Keys must be length_config or layer_config, got 'layers'."]),
+        ({"fast": {1: [0]}}, ["Profile fast: Keys must be length_config or layer_config, got 1."]),
+        (
+            {"fast": {"length_config": "1,2", "layer_config": "0,0"}, "b/c": {"layer_config": [0]}},
+            ["Profile fast: A length config must not increase", "Profile fast: A layer config must", "got 'b/c'"],
+        ),
+        (
+            ["fast=20,10", LayersOption("fast=0,x"), LayersOption("y"), LayersOption("full=1")],
+            ["Profile fast: Layer indices must be", "Profile custom: Layer indices must be", "got 'full'"],
+        ),
+        (
+            [LayersOption("fast=0"), LayersOption("fast=1")],
+            ["got 'fast' and 'fast'. Name each: .*--layer-config NAME="],
+        ),
+        (["fast=2,1", LayersOption("Fast=1")], ["must differ, and not only in case, got 'fast' and 'Fast'"]),
+        (["fast=2,1", LayersOption("")], ["Profile custom: A layer config must name at least one layer, got none"]),
+        ({True: {"layer_config": [0]}}, ["Profile names must be text, got True"]),
+    ],
+)
+def test_faults_of_layers_are_told_with_all_others(given, messages):
+    with pytest.raises(InputError) as caught:
+        make_profiles(given)
+    faults = str(caught.value).splitlines()
+    assert len(faults) == len(messages)
+    for fault, message in zip(faults, messages, strict=True):
+        assert re.search(message, fault), fault
+
+
+def test_a_named_profile_must_have_something():
+    with pytest.raises(InputError, match=_NEITHER):
+        NamedLengths("fast", None)
+
+
+def test_check_lengths_holds_layers_to_the_model_too():
+    profiles = make_profiles({"far": {"layer_config": [0, 3]}, "both": {"length_config": "3,2", "layer_config": "7"}})
+    with pytest.raises(InputError) as caught:
+        check_lengths(profiles, num_layers=3, max_length=64)
+    assert str(caught.value).splitlines() == [
+        "Profile far: Layer indices must be from 0 to 2 for a model of 3 layers, got 3.",
+        "Profile both: A length config must have 3 entries, one a layer, got 2: 3,2.",
+        "Profile both: Layer indices must be from 0 to 2 for a model of 3 layers, got 7.",
+    ]
+    check_lengths(make_profiles({"good": {"layer_config": [0, 2]}}), num_layers=3, max_length=64)
+
+
+def test_a_profile_with_the_checkpoint_s_lengths_and_fewer_layers_is_another():
+    asked = (NamedLengths("fast", _COUNTS, (0, 2)),)
+    profiles, note = add_configured(asked, _COUNTS)
+    assert profiles == (*asked, NamedLengths("configured", _COUNTS))
+    assert note == f"{_FOUND} 20,10,5: it is exported as the profile configured."
+
+
+def test_profiles_of_a_training_run_all_layers():
+    assert make_length_profiles({"fast": "3,2"}) == (NamedLengths("fast", LengthConfig((3, 2))),)
+    with pytest.raises(InputError) as caught:
+        make_length_profiles({"fast": {"layer_config": [2, 0]}, "slow": {"layer_config": "1", "length_config": "3,2"}})
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("Profile fast must have no layer_config in a training, got 0,2. A training judges the")
+    assert second.startswith("Profile slow must have no layer_config in a training, got 1.")

@@ -50,6 +50,13 @@ def test_load_recipe_reads_every_option(tmp_path):
         calibration_method: percentile
         calibration: /data/squad.json
         calibration_samples: 10
+        evaluate: /data/test.csv
+        evaluate_split: dev
+        text_column: title,body
+        pair_column: second
+        label_column: mood
+        choice_columns: [a, b]
+        query_profile: fast
         gates: {fp32_max_abs_difference: 1e-3, int8_min_span_agreement: 0.8, max_fp32_share: 0.25}
         opset: 18
         threads: 2
@@ -79,6 +86,13 @@ def test_load_recipe_reads_every_option(tmp_path):
         calibration_method=CalibrationMethod.PERCENTILE,
         calibration=Path("/data/squad.json"),
         calibration_samples=10,
+        evaluate="/data/test.csv",
+        evaluate_split="dev",
+        text_column="title,body",
+        pair_column="second",
+        label_column="mood",
+        choice_columns=("a", "b"),
+        query_profile="fast",
         gates=Gates(fp32_max_abs_difference=1e-3, int8_min_span_agreement=0.8, max_fp32_share=0.25),
         opset=18,
         threads=2,
@@ -93,11 +107,12 @@ def test_load_recipe_reads_every_option(tmp_path):
 def test_paths_of_a_recipe_are_relative_to_its_folder(tmp_path, monkeypatch):
     (tmp_path / "recipes" / "checkpoint").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    path = _write(Path("recipes"), "{model: checkpoint, output: ../bundle, calibration: texts.txt}")
+    path = _write(Path("recipes"), "{model: checkpoint, output: ../bundle, calibration: texts.txt, evaluate: ./a.csv}")
     config = make_config(load_recipe(path))
     assert config.model == str(Path("recipes/checkpoint"))
     assert config.output == Path("recipes/../bundle")
     assert config.calibration == Path("recipes/texts.txt")
+    assert config.evaluate == str(Path("recipes/a.csv"))
 
 
 @pytest.mark.parametrize("model", ["bert-base-uncased", "owner/name", "/nowhere/at/all"])
@@ -176,3 +191,23 @@ def test_recipes_that_ship_are_valid(path):
     make = make_training_config if path.name.startswith("train-") else make_config
     config = make(load_recipe(path))
     assert config.output.parent == path.parent / ".." / "build"
+
+
+def test_a_recipe_s_profiles_may_leave_out_layers(tmp_path):
+    path = _write(
+        tmp_path,
+        """
+        model: owner/name
+        output: out
+        profiles:
+          fast: {length_config: [9, 8, 7], layer_config: [2, 0]}
+          short: {layer_config: "0,1"}
+          plain: [9, 8, 7]
+        """,
+    )
+    lengths = LengthConfig((9, 8, 7))
+    assert make_config(load_recipe(path)).profiles == (
+        NamedLengths("fast", lengths, (0, 2)),
+        NamedLengths("short", None, (0, 1)),
+        NamedLengths("plain", lengths),
+    )

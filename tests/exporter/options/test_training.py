@@ -140,6 +140,7 @@ def test_options_of_the_caller_win():
         ({"seed": "1"}, "seed must be a whole number, got '1'"),
         ({"learning_rat": 1.0}, r"got learning_rat \(did you mean learning_rate\?\)"),
         ({"profiles": {"full": [0.5]}}, "must not be full or anytime"),
+        ({"profiles": {"fast": {"layer_config": [0]}}}, "Profile fast must have no layer_config in a training, got 0"),
         ({"resume": True, "overwrite": True}, r"resume and overwrite must not be given together, got both\."),
     ],
 )

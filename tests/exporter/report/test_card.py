@@ -120,3 +120,13 @@ def test_card_shows_no_profile_that_is_faster_in_one_precision_alone(manifest):
     )
     assert {(graph.profile, graph.precision) for graph in graphs} > set(times)
     assert 'profile="full"' in write_card(msgspec.structs.replace(manifest, graphs=graphs))
+
+
+def test_card_says_which_layers_run_where_some_are_left_out(manifest, tmp_path):
+    assert "| layers |" not in write_card(manifest)
+    bundle = make_bundle(tmp_path / "other", profiles={FULL: None, "fast": (0.5, 0.25)}, layers={"fast": (1,)})
+    table = [line.split("|")[1:-1] for line in write_card(bundle.manifest).splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in row] for row in table]
+    assert header[2:5] == ["lengths", "layers", "file"]
+    assert {len(row) for row in rows} == {len(header)}
+    assert {(row[0], row[2], row[3]) for row in rows} == {(FULL, "all", "all"), ("fast", "0.5,0.25", "1")}

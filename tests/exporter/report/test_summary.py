@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dynbert.manifest import ANYTIME, FULL, Latency, Precision
 from dynbert_export.report.summary import summary_table
+from tests.helpers.bundles import make_bundle
 
 
 def _latency(median_ms):
@@ -118,3 +119,16 @@ def test_a_regression_s_summary_says_closeness(manifest):
     )
     manifest = msgspec.structs.replace(manifest, graphs=graphs)
     assert "Agreement with fp32 full: closeness (toy texts)." in " ".join(_print(_table(manifest, 12.0), 160).split())
+
+
+def test_left_out_layers_do_no_work_in_the_share_of_tokens(tmp_path):
+    profiles = {FULL: None, "fast": (0.5, 0.25), "short": None, ANYTIME: None}
+    bundle = make_bundle(tmp_path / "toy", profiles=profiles, layers={"fast": (1,), "short": (0,)})
+    table = _table(_without_fp32_full(bundle.manifest), 12.0)
+    assert [column.header for column in table.columns][:5] == ["profile", "lengths", "layers", "precision", "graph kB"]
+    cells = {row[0]: (row[1], row[2], row[5]) for row in _rows(table)}
+    assert cells["fp32 full"] == ("all", "all", "100 %")
+    assert cells[FULL] == ("all", "all", "100 %")
+    assert cells["fast"] == ("0.5,0.25", "1", "12 %")  # 4 of 2 * 16 tokens
+    assert cells["short"] == ("all", "0", "50 %")
+    assert cells[ANYTIME] == ("at run time (measured: all)", "all", "")

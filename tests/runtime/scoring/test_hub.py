@@ -6,8 +6,8 @@ import datasets
 import pytest
 
 from dynbert.manifest import Task
+from dynbert.packages import MissingPackageError
 from dynbert.scoring.labelled import DataError, WordsExample, load_hub_dataset
-from dynbert.scoring.packages import MissingPackageError
 
 _TAGS = datasets.ClassLabel(names=["O", "B-PER"])
 

@@ -16,6 +16,7 @@ from sklearn import metrics as sklearn
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
+from dynbert.packages import MissingPackageError
 from dynbert.scoring.metrics import (
     Scores,
     are_entities,
@@ -27,7 +28,6 @@ from dynbert.scoring.metrics import (
     score_similarities,
     score_words,
 )
-from dynbert.scoring.packages import MissingPackageError
 
 _TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 

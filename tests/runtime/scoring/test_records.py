@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from dynbert.scoring.packages import MissingPackageError
+from dynbert.packages import MissingPackageError
 from dynbert.scoring.records import DataError, Record, RowFault, read_records
 
 _SQUAD = {

@@ -1,4 +1,4 @@
-"""Packages of the extras ``eval`` and ``data``: imported when first needed, named where missing."""
+"""Packages of the extras ``eval``, ``data`` and ``report``: imported when first needed, named where missing."""
 
 from __future__ import annotations
 
