@@ -18,6 +18,7 @@ from dynbert_export.options.profiles import check_lengths
 from dynbert_export.options.vocabularies import QueryOption, SamplerOption, TaskOption
 from dynbert_export.progress import SilentProgress
 from dynbert_export.searching.aside import AsideJudge
+from dynbert_export.searching.checks import check_fit
 from dynbert_export.searching.choosing import list_slots
 from dynbert_export.searching.contrasts import propose_contrasts
 from dynbert_export.searching.data import read_parts
@@ -88,6 +89,8 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
         layers = checkpoint.config.num_hidden_layers
         check_lengths(config.known, num_layers=layers, max_length=checkpoint.max_length)
         parts = read_parts(config, checkpoint)
+        for part in parts:
+            check_fit(part, checkpoint, config.metric)
         fingerprint = make_fingerprint(config, checkpoint, parts)
     workplace = Workplace.of(config.study)
     lock = workplace.lock()

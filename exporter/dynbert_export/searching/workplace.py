@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ class Workplace:
         if path.is_file():
             check_same(_read_json(path), fingerprint, self.folder)
             return
-        others = sorted(each.name for each in self.folder.iterdir() if each.name != "lock")
+        others = sorted(each.name for each in self.folder.iterdir() if each.name != "lock" and each.name[0] != ".")
         if others:
             raise InputError(
                 f"A study's working folder must be new or dynbert's own, got other files in {self.folder}: "
@@ -133,6 +134,8 @@ class Workplace:
             ExportError: If the export fails.
         """
         if not (self.bundle / MANIFEST_FILE).is_file():
+            for unfinished in self.folder.glob(f".{self.bundle.name}.*"):  # of a process that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
             export_bundle(config, progress=progress, sources=self.sources)
         manifest = read_manifest(self.bundle)
         check_files(self.bundle, manifest.entries)
