@@ -180,6 +180,7 @@ class SearchOptions(TypedDict, total=False):
     data: str | Path
     study: str | Path
     output: str | Path
+    export: ExportOptions
     revision: str | None
     task: str
     max_length: int | None
@@ -208,15 +209,19 @@ class SearchOptions(TypedDict, total=False):
 
 
 def search(
-    *, recipe: str | Path | None = None, progress: StepProgress | None = None, **options: Unpack[SearchOptions]
+    *,
+    recipe: str | Path | None = None,
+    progress: StepProgress | None = None,
+    **options: Unpack[SearchOptions],
 ) -> SearchResult:
     """Find the best length configs of a checkpoint on this machine and the caller's data.
 
     Args:
-        recipe: YAML file with options of an export: the working bundle and the recipe that is written have them, and
-            its profiles are tried first.
+        recipe: YAML file with options; those given here win over it.
         progress: Told of stages, trials and notes.
-        **options: ``model``, ``data``, ``study`` and ``output`` must be given; the model may be the recipe's.
+        **options: ``model``, ``data``, ``study`` and ``output`` must be given, here or in the recipe. ``export`` has
+            options of ``export()``: the working bundle and the recipe that is written have them, and its profiles are
+            tried first.
 
     Returns:
         Where the recipe is, and what was found.

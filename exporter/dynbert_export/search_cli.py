@@ -27,8 +27,11 @@ __all__ = ["main"]
 @click.option("--data", metavar="FILE|NAME", help="Labelled data, as for dynbert-train.")
 @click.option("--study", metavar="FILE", help="File that keeps every trial; the same file goes on with a search.")
 @click.option("-o", "--output", metavar="RECIPE.yaml", help="Recipe for dynbert-export to write.")
+@click.option("--recipe", metavar="FILE", help="YAML file with options; those given here win over it.")
 @click.option(
-    "--recipe", metavar="FILE", help="An export's recipe: its options, and its profiles as configs to try first."
+    "--export-recipe",
+    metavar="FILE",
+    help="An export's recipe: options of the graphs, and profiles to try first; in place of the recipe's export.",
 )
 @click.option("--task", type=choice_of(TrainingTaskOption), help="What the model does; auto asks its config.")
 @click.option("--split", help="Split of a hub data set to search by.")
@@ -74,7 +77,7 @@ __all__ = ["main"]
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(dynbert.__version__, prog_name="dynbert-search")
-def main(*, recipe: str | None, quiet: bool, debug: bool, **options: Any) -> None:
+def main(*, recipe: str | None, export_recipe: str | None, quiet: bool, debug: bool, **options: Any) -> None:
     """Find the best length configs of a checkpoint on this machine and your data, as a recipe for dynbert-export.
 
     Quality is measured on the data, time is predicted by a model of this machine that is fitted first. A search that
@@ -83,17 +86,18 @@ def main(*, recipe: str | None, quiet: bool, debug: bool, **options: Any) -> Non
     overrides = {name: value for name, value in options.items() if value not in {None, ()}}
     overrides |= {name: list(value) for name, value in overrides.items() if isinstance(value, tuple)}
     with report_problems(debug=debug), terminated_like_interrupted():
-        _run(_read_config(recipe, overrides), quiet=quiet)
+        _run(_read_config(recipe, export_recipe, overrides), quiet=quiet)
 
 
-def _read_config(recipe: str | None, overrides: dict[str, Any]) -> SearchConfig:
+def _read_config(recipe: str | None, export_recipe: str | None, overrides: dict[str, Any]) -> SearchConfig:
     """Return the checked options; without the packages, say how to get them."""
     with explain_missing_packages("search"):
         from dynbert_export.options.recipe import load_recipe
         from dynbert_export.options.search import make_search_config
     from pathlib import Path
 
-    return make_search_config(load_recipe(Path(recipe)) if recipe is not None else None, overrides)
+    own, export = (None if each is None else load_recipe(Path(each)) for each in (recipe, export_recipe))
+    return make_search_config(own, overrides, export=export)
 
 
 def _run(config: SearchConfig, *, quiet: bool) -> None:

@@ -34,7 +34,7 @@ def calls(monkeypatch):
 
 def test_export_is_public():
     assert dynbert_export.export is export
-    assert dynbert_export.__all__ == ["export", "train"]
+    assert dynbert_export.__all__ == ["export", "search", "train"]
 
 
 def test_options_are_the_fields_of_the_config():

@@ -56,7 +56,7 @@ def _options(material, folder, **changes):
     options = {
         "--model": material / "model",
         "--data": material / "texts.jsonl",
-        "--recipe": material / "export.yaml",
+        "--export-recipe": material / "export.yaml",
         "--study": folder / "study.db",
         "-o": folder / "found.yaml",
         "--trials": _TRIALS,
@@ -183,7 +183,7 @@ def test_a_finished_study_goes_on_with_more_trials_and_exports_nothing_again(mat
 
 def test_the_function_is_the_command(material, copied):
     result = dynbert_export.search(
-        recipe=material / "export.yaml",
+        export={"threads": 1, "profiles": {"mine": [0.7, 0.6, 0.6]}},
         model=material / "model",
         data=material / "texts.jsonl",
         study=copied / "study.db",
@@ -448,7 +448,7 @@ def test_every_task_can_be_searched(material, tmp_path, task, write, name, optio
     arguments = _options(material, tmp_path, model=checkpoint, data=data, trials=8, keep_quality=0.01)
     recipe = tmp_path / "export.yaml"
     recipe.write_text("threads: 1\n", encoding="utf-8")
-    result = invoke_search(*arguments, "--recipe", recipe, "--task", task.value, *options)
+    result = invoke_search(*arguments, "--export-recipe", recipe, "--task", task.value, *options)
     assert result.exit_code == 0, (result.output, result.exception)
     report = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert report["metric"] == metric

@@ -1,19 +1,21 @@
-"""The options of a search: one frozen config, from the caller and, where an export takes them too, from its recipe.
+"""The options of a search: one frozen config, given by a recipe (YAML), by the caller, or by both.
 
-``SearchConfig`` is the only home of each option's default, as ``ExportConfig`` is of an export's.
+``SearchConfig`` is the only home of each option's default, as ``ExportConfig`` is of an export's. Those of the export
+that a search makes first are a section of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  (pydantic reads the annotations at run time)
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, model_validator
 
 from dynbert.manifest import Target
+from dynbert_export.errors import RecipeError
 from dynbert_export.options.config import ExportConfig, Section, make_config, validate_options
-from dynbert_export.options.profiles import NamedLengths  # noqa: TC001  (pydantic reads the annotations at run time)
+from dynbert_export.options.profiles import NamedLengths, make_profiles
 from dynbert_export.options.vocabularies import (
     LengthOption,
     PrecisionOption,
@@ -27,9 +29,9 @@ from dynbert_export.tasks import MIN_INPUT_TOKENS
 __all__ = ["SearchConfig", "make_search_config"]
 
 _SHARED = ("model", "revision", "task", "max_length", "calibration")
-"""Options that a search and an export's recipe both have; the caller's win."""
-_OURS = ("output", "profiles", "precision", "overwrite")
-"""Options of an export that a search decides itself."""
+"""Options that an export has as well: they are the search's, where it is not given them itself."""
+_DECIDED = (*_SHARED, "output", "precision", "overwrite")
+"""Options of an export that are left to the search."""
 RECIPE_ENDINGS = (".yaml", ".yml")
 
 
@@ -45,9 +47,8 @@ class SearchConfig(Section):
     output: Annotated[Path, Field(strict=False)]
     """The recipe to write, .yaml; a .json and a .png of the same name stand beside it."""
     export: Mapping[str, Any] = {}
-    """Options of ``ExportConfig`` for the working bundle and the recipe, as an export's recipe gives them."""
-    known: Annotated[tuple[InstanceOf[NamedLengths], ...], Field(strict=False)] = ()
-    """Length configs of an export's recipe: they are tried first."""
+    """Options of ``ExportConfig`` for the working bundle and for the recipe that is written. Its profiles are tried
+    first."""
     revision: str | None = None
     """Branch, tag or commit of the model's hub id."""
     task: Annotated[TrainingTaskOption, Field(strict=False)] = TrainingTaskOption.AUTO
@@ -116,13 +117,19 @@ class SearchConfig(Section):
             machine: Its best INT8 instruction set; None if it has none.
 
         Returns:
-            Those of the export's recipe; where that names no target, the machine's, if it is not the one that an export
-            is for anyway.
+            Those of ``export``, without its profiles; where they name no target, the machine's, if it is not the one
+            that an export is for anyway.
         """
-        is_fp32 = self.export.get("quantize") == QuantizeOption.NONE.value
-        if is_fp32 or "target" in self.export or machine not in {Target.AVX2, Target.ARM64}:
-            return dict(self.export)
-        return {**self.export, "target": machine.value}
+        options = {name: value for name, value in self.export.items() if name != "profiles"}
+        is_fp32 = options.get("quantize") == QuantizeOption.NONE.value
+        if is_fp32 or "target" in options or machine not in {Target.AVX2, Target.ARM64}:
+            return options
+        return {**options, "target": machine.value}
+
+    @property
+    def known(self) -> tuple[NamedLengths, ...]:
+        """The profiles of the export's options."""
+        return make_profiles(self.export.get("profiles", {}))
 
     def make_export(self, bundle: Path, *, calibration: Path | None, machine: Target | None) -> ExportConfig:
         """Return the options of the working bundle's export.
@@ -152,24 +159,32 @@ class SearchConfig(Section):
 
 
 def make_search_config(
-    recipe: Mapping[str, Any] | None = None, overrides: Mapping[str, Any] | None = None
+    recipe: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    export: Mapping[str, Any] | None = None,
 ) -> SearchConfig:
     """Return the checked options.
 
     Args:
-        recipe: What ``load_recipe`` read of an export's recipe; None without one. Its profiles are tried first.
+        recipe: What ``load_recipe`` read; None without a recipe.
         overrides: What the caller gives; wins over the recipe.
+        export: What ``load_recipe`` read of an export's recipe; in place of the recipe's section ``export``.
 
     Returns:
         The config.
 
     Raises:
-        RecipeError: With all faults of the caller's options, or of the recipe.
+        RecipeError: With all faults of the search's options, or of the export's.
     """
-    given = dict(overrides or {})
-    recipe = dict(recipe or {})
-    shared = {name: recipe.pop(name) for name in _SHARED if name in recipe}
-    config = validate_options(SearchConfig, shared, given, purpose="a search")
-    export = {name: value for name, value in recipe.items() if name not in _OURS}
-    checked = make_config(recipe | {"quantize": recipe.get("quantize", "static")}, {"model": "-", "output": Path("-")})
-    return config.model_copy(update={"export": export, "known": checked.profiles})
+    given = dict(recipe or {})
+    section = given.get("export")
+    doubled = [name for name in _DECIDED if isinstance(section, Mapping) and name in section]
+    if doubled:
+        raise RecipeError(f"export must not have {doubled[0]}: a search has it, or decides it. Write it outside.")
+    if export is not None:
+        shared = {name: export[name] for name in _SHARED if name in export}
+        given = shared | given | {"export": {name: value for name, value in export.items() if name not in _DECIDED}}
+    config = validate_options(SearchConfig, given, overrides, purpose="a search")
+    make_config({"quantize": "static", **config.export}, {"model": "-", "output": Path("-")})
+    return config

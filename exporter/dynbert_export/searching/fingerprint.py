@@ -52,7 +52,7 @@ def make_fingerprint(config: SearchConfig, checkpoint: Checkpoint, parts: tuple[
         **options,
         "task": checkpoint.task.value,
         "max_length": checkpoint.max_length,
-        "export options": {name: str(value) for name, value in sorted(config.export.items())},
+        "export options": {name: str(value) for name, value in sorted(config.export.items()) if name != "profiles"},
         "checkpoint": _digest_files([path for path in _files_of(checkpoint.folder) if path.is_file()]),
         "data": digest_data(searched),
         "data kept aside": digest_data(aside),

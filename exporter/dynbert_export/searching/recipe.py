@@ -10,6 +10,9 @@ import yaml
 
 import dynbert
 from dynbert.cpu import int8_target
+from dynbert.manifest import FULL, Task
+from dynbert.scoring.labelled import is_data_file
+from dynbert_export.options.vocabularies import QueryOption
 from dynbert_export.searching.results import Role
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from dynbert_export.searching.results import GraphResult, SearchReport
 
 __all__ = ["write_recipe"]
+
+_OF_PAIRS = ("spearman", "pearson")
+"""Metrics of pairs with scores, which have no queries."""
 
 
 def write_recipe(report: SearchReport, config: SearchConfig, calibration: Path) -> str:
@@ -39,10 +45,28 @@ def write_recipe(report: SearchReport, config: SearchConfig, calibration: Path) 
         "task": report.task,
         "max_length": config.max_length,
         "calibration": _name_place(str(calibration), folder),
+        **_evaluation(config, report, folder),
         **config.list_export_options(int8_target()),
     }
     head = {name: value for name, value in options.items() if value is not None}
     return "".join((*_comment(report), yaml.safe_dump(head, sort_keys=False, allow_unicode=True), *_profiles(report)))
+
+
+def _evaluation(config: SearchConfig, report: SearchReport, folder: Path) -> dict[str, Any]:
+    """Return the options by which the export evaluates its graphs on the data kept aside, where that has a name."""
+    if config.test is None:
+        return {}
+    is_file = is_data_file(config.test)
+    is_retrieval = report.task == Task.FEATURE_EXTRACTION.value and config.queries is QueryOption.FULL
+    return {
+        "evaluate": _name_place(config.test, folder) if is_file else config.test,
+        "evaluate_split": None if is_file else config.test_split,
+        "text_column": config.text_column,
+        "pair_column": config.pair_column,
+        "label_column": config.label_column,
+        "choice_columns": list(config.choice_columns) or None,
+        "query_profile": FULL if is_retrieval and report.metric not in _OF_PAIRS else None,
+    }
 
 
 def _name_place(path: str, folder: Path) -> str:
