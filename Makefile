@@ -9,11 +9,16 @@ BENCH_VENV := .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_OPTIONS ?=
 TEST_WORKERS ?= 2
+NAME ?= sst2
+RECIPE := build/$(NAME)
+TRAIN_OPTIONS ?=
+SEARCH_OPTIONS ?=
+EXPORT_OPTIONS ?=
 DEMO := build/all-MiniLM-L6-v2
 DEMO_MODEL := build/checkpoints/all-MiniLM-L6-v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-tf test-peers test-browser test-runtime check format bench bench-demo clean
+.PHONY: help demo recipe test test-slow test-tf test-peers test-browser test-runtime check format bench bench-demo clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +40,20 @@ demo: $(INSTALLED) $(DEMO_MODEL)  ## Export a real BERT (all-MiniLM-L6-v2) to IN
 	$(BIN)/dynbert-export --recipe recipes/all-minilm-l6-v2.yaml --model $(DEMO_MODEL) --output $(DEMO) --overwrite
 	$(BIN)/dynbert run $(DEMO) --profile full --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
 	$(BIN)/dynbert run $(DEMO) --profile fast --text "How do I reset my password?" --text "I forgot my login, how can I get a new one?" --text "The museum opens at nine." --text "When can I visit the exhibition?"
+
+recipe: $(RECIPE)/report.html  ## From a checkpoint to a bundle with profiles found for this machine, and its page: NAME=sst2, agnews, squad, retrieval, ner
+
+$(RECIPE)/checkpoint/config.json: | $(INSTALLED)
+	$(BIN)/dynbert-train --recipe recipes/$(NAME)/train.yaml --output $(@D) $(TRAIN_OPTIONS)
+
+$(RECIPE)/profiles.yaml: $(RECIPE)/checkpoint/config.json
+	$(BIN)/dynbert-search --recipe recipes/$(NAME)/search.yaml --model $(<D) --study $(RECIPE)/study.db --output $@ --overwrite $(SEARCH_OPTIONS)
+
+$(RECIPE)/bundle/manifest.json: $(RECIPE)/profiles.yaml
+	$(BIN)/dynbert-export --recipe $< --output $(@D) --overwrite $(EXPORT_OPTIONS)
+
+$(RECIPE)/report.html: $(RECIPE)/bundle/manifest.json
+	$(BIN)/dynbert report $(<D) --output $@ --overwrite
 
 test: $(INSTALLED)  ## Run the tests (under 10 minutes), TEST_WORKERS files of them at a time
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
