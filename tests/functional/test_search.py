@@ -23,7 +23,13 @@ from dynbert_export.options.recipe import load_recipe
 from dynbert_export.searching import frozen, outputs, timing, worker
 from dynbert_export.searching.judging import Judge
 from tests.helpers.commands import run_export
-from tests.helpers.searching import invoke_search, make_slow_checkpoint, start_search, write_long_texts
+from tests.helpers.searching import (
+    invoke_search,
+    make_slow_checkpoint,
+    start_search,
+    write_long_texts,
+    write_queries,
+)
 from tests.helpers.training import write_choices, write_lines, write_pairs, write_questions, write_words
 
 _TRIALS = 10
@@ -426,8 +432,8 @@ def _write_similar(path, *, rows=64):
         (Task.TOKEN_CLASSIFICATION, write_words, "data.jsonl", (), "word_accuracy"),
         (Task.MULTIPLE_CHOICE, write_choices, "data.jsonl", (), "accuracy"),
         (Task.FEATURE_EXTRACTION, _write_similar, "data.jsonl", (), "spearman"),
-        (Task.FEATURE_EXTRACTION, write_questions, "data.json", ("--metric", "recall@1"), "recall@1"),
-        (Task.FEATURE_EXTRACTION, write_questions, "data.json", ("--queries", "candidate"), "ndcg@10"),
+        (Task.FEATURE_EXTRACTION, write_queries, "data.json", ("--metric", "recall@1"), "recall@1"),
+        (Task.FEATURE_EXTRACTION, write_queries, "data.json", ("--queries", "candidate"), "ndcg@10"),
         (
             Task.TEXT_CLASSIFICATION,
             write_long_texts,

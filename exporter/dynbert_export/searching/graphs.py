@@ -105,7 +105,7 @@ class SearchGraphs:
         """
         folder.mkdir(parents=True, exist_ok=True)
         entry = self._select(ANYTIME)
-        variants = tuple(Variant(name, candidate.lengths) for name, candidate in candidates.items())
+        variants = tuple(Variant(name, each.lengths, layers=each.layers) for name, each in candidates.items())
         files = write_graphs(
             load_source(self.sources, self._label),
             variants,

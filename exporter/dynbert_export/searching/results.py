@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping  # noqa: TC003  (pydantic reads the annotations at run time)
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dynbert_export.searching.time_model import FitError
+from dynbert_export.searching.time_model import FitError  # noqa: TC001  (the same)
 
 __all__ = [
     "Contrast",

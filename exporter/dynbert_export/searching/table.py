@@ -83,7 +83,8 @@ def list_remarks(report: SearchReport) -> Iterator[str]:
             for contrast in report.contrasts
             if contrast.profile == name
         ]
-        yield f"{name} is {', '.join(ratios)}, each of at least its quality."
+        if ratios:
+            yield f"{name} is {', '.join(ratios)}, each of at least its quality."
     error, one_speed = report.final_error, report.final_error_at_one_speed
     yield (
         f"Time model: off by {_share(error.median)} (median) and {_share(error.percentile_95)} (95th percentile) on "

@@ -18,7 +18,7 @@ _BODY = Body(num_layers=3, cutting_layers=3, max_length=64, always_keep_cls_toke
 def test_cuts_are_those_of_the_frozen_graph(lengths):
     config = LengthConfig(lengths)
     spec = GraphSpec(num_layers=3, max_length=64, always_keep_cls_token=True)
-    assert list(Candidate(config).find_cuts(_BODY)) == _find_drops(config, spec)
+    assert list(Candidate(config).find_cuts(_BODY)) == _find_drops(config, range(3), spec)
 
 
 def test_a_last_layer_for_one_token_cuts_nothing():
