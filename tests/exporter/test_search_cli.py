@@ -14,6 +14,7 @@ import dynbert
 from dynbert.errors import InputError
 from dynbert.scoring.records import DataError
 from dynbert_export import search_cli
+from dynbert_export.api import SearchOptions
 from dynbert_export.errors import CheckpointError, ExportError
 from dynbert_export.options.search import SearchConfig, make_search_config
 from dynbert_export.searching import run
@@ -174,6 +175,10 @@ def test_a_missing_package_is_one_line_before_any_work(invoke, monkeypatch, pack
     assert result.stderr == (
         f"Error: The search's packages must be installed, got no {package}. Run: pip install 'dynbert[search]'\n"
     )
+
+
+def test_the_function_has_the_options_of_the_config():
+    assert set(SearchOptions.__annotations__) == set(SearchConfig.model_fields)
 
 
 def test_the_command_is_light():

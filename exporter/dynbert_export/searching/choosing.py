@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dynbert_export.searching.front import Rival, choose_evenly, find_front, find_superior, profile_names
+from dynbert_export.searching.front import (
+    FASTER,
+    Rival,
+    choose_evenly,
+    find_front,
+    find_superior,
+    profile_names,
+)
 from dynbert_export.searching.results import Refusal
 
 if TYPE_CHECKING:
@@ -14,7 +21,7 @@ if TYPE_CHECKING:
 
     from dynbert_export.searching.study import TrialRecord
 
-__all__ = ["Choice", "Slots", "fill_slots", "list_slots", "refuse_again"]
+__all__ = ["Choice", "Slots", "fill_slots", "list_slots", "prefer_faster", "refuse_again"]
 
 _PRICE = 3.0
 """A step to a faster config is worth it as long as it costs at most this many times what the caller would give (the
@@ -83,6 +90,33 @@ def _cut_steep_end(front: list[TrialRecord], *, price: float) -> None:
         if gain <= price * math.log(slower.milliseconds / fastest.milliseconds):
             return
         del front[0]
+
+
+def prefer_faster(
+    slots: Slots, seconds: Mapping[int, Sequence[float]], rivals: Mapping[int, Sequence[TrialRecord]]
+) -> Slots:
+    """Give slots to configs that turned out to be faster than those that were predicted to be.
+
+    Args:
+        slots: Profiles to be.
+        seconds: Trial's number -> what its frozen graph took at the marks of the data's lengths.
+        rivals: Number of a chosen trial -> others that are at least as good.
+
+    Returns:
+        The slots; each has the fastest of its own config and its rivals that is in no other slot.
+    """
+    chosen = dict(slots.chosen)
+    for name, record in slots.chosen.items():
+        taken = {each.number for each in chosen.values()} | {each.number for each in slots.alternates}
+        others = [each for each in rivals.get(record.number, ()) if each.number not in taken]
+        fastest = min([record, *others], key=lambda each: _mean_log(seconds[each.number]))
+        if _mean_log(seconds[fastest.number]) < _mean_log(seconds[record.number]) + math.log(FASTER):
+            chosen[name] = fastest
+    return Slots(chosen, slots.alternates)
+
+
+def _mean_log(seconds: Sequence[float]) -> float:
+    return sum(map(math.log, seconds)) / len(seconds)
 
 
 def fill_slots(slots: Slots, seconds: Mapping[int, Sequence[float]], full: Rival) -> Choice:

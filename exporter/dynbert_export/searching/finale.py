@@ -10,7 +10,7 @@ import numpy as np
 from dynbert.manifest import Precision
 from dynbert_export.errors import ExportError
 from dynbert_export.searching.aside import REFERENCE
-from dynbert_export.searching.choosing import fill_slots, list_slots, refuse_again
+from dynbert_export.searching.choosing import fill_slots, list_slots, prefer_faster, refuse_again
 from dynbert_export.searching.contrasts import find_contrasts
 from dynbert_export.searching.front import Rival
 from dynbert_export.searching.macs import count_macs
@@ -91,10 +91,7 @@ class Finale:
         """
         full = self.worker.find_full(records)
         choice = self._choose(records, full)
-        against = {
-            each.number: find_contrasts(each, records, lambda record: self._count_macs(record.candidate))
-            for each in choice.profiles.values()
-        }
+        against = {each.number: self._find_contrasts(each, records) for each in choice.profiles.values()}
         others = [other for found in against.values() for other in found.values()]
         frozen = self.bench.open([*choice.profiles.values(), *others], full)
         graphs = {REFERENCE: self.bench.graphs.ask_full(Precision.FP32), **frozen}
@@ -128,11 +125,16 @@ class Finale:
         slots = list_slots(records, full, count=self.count, least_quality=least)
         if not slots.chosen:
             raise self._nothing_found(records)
-        graphs = self.bench.open(slots.all, full)
+        rivals = {each.number: list(self._find_contrasts(each, records).values()) for each in slots.chosen.values()}
+        others = [other for found in rivals.values() for other in found]
+        graphs = self.bench.open([*slots.all, *others], full)
         measured = self.bench.measure(graphs, self.worker.lengths.marks, "the front")
-        choice = fill_slots(slots, measured, _rival(full, measured))
+        choice = fill_slots(prefer_faster(slots, measured, rivals), measured, _rival(full, measured))
         self._check_any(choice, records)
         return choice
+
+    def _find_contrasts(self, profile: TrialRecord, records: Sequence[TrialRecord]) -> dict[Role, TrialRecord]:
+        return find_contrasts(profile, records, lambda record: self._count_macs(record.candidate))
 
     def _check_any(self, choice: Choice, records: Sequence[TrialRecord]) -> None:
         if not choice.profiles:

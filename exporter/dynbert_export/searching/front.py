@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Rival", "choose_evenly", "find_front", "find_superior", "hypervolume", "profile_names"]
+__all__ = ["FASTER", "Rival", "choose_evenly", "find_front", "find_superior", "hypervolume", "profile_names"]
 
 _NAMES = {
     1: ("fast",),
@@ -18,7 +18,7 @@ _NAMES = {
     4: ("accurate", "balanced", "fast", "faster"),
     5: ("accurate", "balanced", "fast", "faster", "fastest"),
 }
-_FASTER = 0.99
+FASTER = 0.99
 """Share of another's time that a time must stay below to be called faster; the rest is noise."""
 
 
@@ -117,7 +117,7 @@ def find_superior(one: Rival, others: Iterable[Rival]) -> Rival | None:
     for other in others:
         if other.name == one.name or other.quality < one.quality:
             continue
-        is_faster = any(own < _FASTER * its for own, its in zip(one.seconds, other.seconds, strict=True))
+        is_faster = any(own < FASTER * its for own, its in zip(one.seconds, other.seconds, strict=True))
         if not is_faster:
             return other
     return None

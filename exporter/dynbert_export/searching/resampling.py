@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["RESAMPLES", "is_worse", "resample"]
 
 RESAMPLES = 1000
-_CHANCE = 0.005
+_CHANCE = 0.01
 """Share of the resamples in which a candidate that is given up may yet be as good: a candidate has several looks taken
 at it, and is compared with several others."""
 _NUMBERS_AT_ONCE = 1 << 22

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynbert.lengths import LengthConfig
 from dynbert_export.searching.candidate import Candidate
-from dynbert_export.searching.choosing import Slots, fill_slots, list_slots, refuse_again
+from dynbert_export.searching.choosing import Slots, fill_slots, list_slots, prefer_faster, refuse_again
 from dynbert_export.searching.contrasts import find_contrasts
 from dynbert_export.searching.front import Rival
 from dynbert_export.searching.results import Role
@@ -101,6 +101,16 @@ def test_the_last_measurement_may_refuse_as_well():
     again = refuse_again(choice, _measured(slots, trial_5=(9.0, 9.0, 19.0)), Rival("full", 0.90, (4.0, 8.0, 12.0)))
     assert list(again.profiles) == ["accurate", "balanced"]
     assert [each.name for each in again.refusals] == ["fast"]
+
+
+def test_a_rival_that_turned_out_to_be_faster_gets_the_slot():
+    slots = _slots(_FRONT)
+    rivals = {2: [_record(10, 0.88, 4.3, "uniform"), _record(11, 0.89, 4.2, "staircase"), _FULL], 4: [_FRONT[1]]}
+    seconds = _measured(slots, trial_10=(2.0, 3.9, 6.0), trial_11=(1.9, 3.8, 5.9), trial_0=(4.0, 8.0, 12.0))
+    chosen = prefer_faster(slots, seconds, rivals).chosen
+    assert {name: each.number for name, each in chosen.items()} == {"accurate": 11, "balanced": 4, "fast": 5}
+    same = prefer_faster(slots, seconds | {11: (2.04, 4.08, 6.1), 10: (9.0, 9.0, 9.0)}, rivals).chosen
+    assert same["accurate"].number == 2  # half a percent is noise
 
 
 def test_contrasts_are_the_fastest_of_their_family_that_are_as_good():

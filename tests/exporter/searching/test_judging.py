@@ -74,7 +74,7 @@ def test_a_candidate_that_is_surely_worse_than_a_faster_one_is_given_up():
 
 def test_a_small_difference_takes_more_examples_to_see():
     judge, asker = _judge(0.8)
-    verdict = judge.judge(_CANDIDATE, Rivals({"trial 3": _known(0.88)}, {}))
+    verdict = judge.judge(_CANDIDATE, Rivals({"trial 3": _known(0.86)}, {}))
     assert verdict.reason == "slower and worse than trial 3"
     assert len(asker.asked) == 100
 
