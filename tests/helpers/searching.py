@@ -66,7 +66,7 @@ def make_slow_checkpoint(folder: Path, task: Task = Task.TEXT_CLASSIFICATION) ->
     return make_checkpoint(
         folder,
         task,
-        labels=("bad", "good"),
+        labels=("O", "B-GOOD") if task is Task.TOKEN_CLASSIFICATION else ("bad", "good"),
         hidden_size=128,
         intermediate_size=512,
         num_attention_heads=4,

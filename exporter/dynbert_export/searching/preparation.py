@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
     from optuna import Study
+    from optuna.storages import RDBStorage
 
     from dynbert_export.checkpoint.load import Checkpoint
     from dynbert_export.options.search import SearchConfig
@@ -73,12 +74,13 @@ class Preparation:
         options = self.config.make_export(self.workplace.bundle, calibration=self.calibration, machine=int8_target())
         return self.workplace.make_bundle(options, self.progress, threads=self.config.threads)
 
-    def make_worker(self, graphs: SearchGraphs, study: Study, lock: BaseFileLock) -> Worker:
+    def make_worker(self, graphs: SearchGraphs, study: Study, storage: RDBStorage, lock: BaseFileLock) -> Worker:
         """Return what makes trials; times are measured where the study has none.
 
         Args:
             graphs: Of the working bundle.
             study: Keeps the time model.
+            storage: The study's.
             lock: That workers take turns by.
 
         Returns:
@@ -111,6 +113,7 @@ class Preparation:
             lengths=lengths,
             workplace=self.workplace,
             lock=lock,
+            storage=storage,
             keep_quality=config.keep_quality,
             seed=config.seed,
         )

@@ -101,7 +101,7 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
             storage = stack.enter_context(open_storage(config.study))
             study = open_study(storage, MAIN_STUDY, config.study, fingerprint)
             workplace.check(fingerprint)
-            worker = preparation.make_worker(preparation.export(), study, lock)
+            worker = preparation.make_worker(preparation.export(), study, storage, lock)
         search = _Search(config, worker, parts, widths, progress)
         records = search.try_configs(study, config.sampler, preparation)
         records = search.try_contrasts(study, records)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
     from optuna import Study, Trial
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
     from dynbert_export.options.vocabularies import SamplerOption
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "Worker"]
 
 _WAIT_SECONDS = 1.0
+_KEY = "key"
+"""Attribute of a trial: what tells candidates apart."""
 _NOT_OURS_ANY_MORE = "Cannot tell"
 """How Optuna begins to say that a trial was declared failed while it ran: its process slept, as laptops do."""
 
@@ -82,6 +85,7 @@ class Worker:
     lengths: DataLengths
     workplace: Workplace
     lock: BaseFileLock
+    storage: RDBStorage
     keep_quality: float
     seed: int
 
@@ -184,12 +188,13 @@ class Worker:
             trial.set_user_attr(FAMILY, sampler.value)
         trial.set_user_attr("lengths", str(candidate.lengths))
         trial.set_user_attr("milliseconds", self.predict_ms(candidate))
-        trial.set_user_attr("key", resolve_key(candidate, self.lengths.distinct, self.body))
+        self.storage.record_heartbeat(trial._trial_id)  # noqa: SLF001  (the thread that does so may be late)
+        trial.set_user_attr(_KEY, resolve_key(candidate, self.lengths.distinct, self.body))  # last: see _fail_stale
         return candidate
 
     def _try(self, assignment: Assignment, trial: Trial, candidate: Candidate, tell: Tell) -> tuple[float, float]:
         """Return a candidate's quality and time, or give it up."""
-        key, milliseconds = trial.user_attrs["key"], trial.user_attrs["milliseconds"]
+        key, milliseconds = trial.user_attrs[_KEY], trial.user_attrs["milliseconds"]
         records = list_records(assignment.study, self.space)
         finished = [each for each in assignment.known if each.quality is not None]
         same = next((each for each in (*records, *finished) if each.key == key), None)
@@ -241,7 +246,14 @@ def _count(assignment: Assignment, states: tuple[TrialState, ...]) -> int:
 
 
 def _fail_stale(study: Study) -> None:
-    """Declare trials failed whose process is gone."""
+    """Declare trials failed whose process is gone; the caller has the lock.
+
+    Optuna waits for ever for a trial whose process was killed before its first heartbeat. Such a trial says nothing of
+    itself yet: who lives does so before it lets go of the lock.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _KEY not in trial.user_attrs:
+            study.tell(trial.number, state=TrialState.FAIL)

@@ -95,11 +95,18 @@ def test_trials_of_a_process_that_is_gone_are_declared_failed(tmp_path, monkeypa
         study = open_study(storage, MAIN_STUDY, path, _FINGERPRINT)
         trial = storage.create_new_trial(study._study_id)
         storage.record_heartbeat(trial)
+        storage.set_trial_user_attr(trial, "key", "abc")
         _fail_stale(study)
         assert study.trials[0].state is TrialState.RUNNING
         time.sleep(3)
         _fail_stale(study)
         assert study.trials[0].state is TrialState.FAIL
+
+
+def test_a_trial_whose_process_was_killed_before_its_first_heartbeat_is_declared_failed(study):
+    study._storage.create_new_trial(study._study_id)
+    _fail_stale(study)
+    assert study.trials[0].state is TrialState.FAIL
 
 
 def test_optunas_own_messages_are_restored(tmp_path):
