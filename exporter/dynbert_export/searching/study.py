@@ -89,39 +89,51 @@ def open_storage(path: Path) -> Iterator[RDBStorage]:
         ExportError: If it cannot be written.
     """
     import optuna
-    from sqlalchemy.exc import DatabaseError, OperationalError
+    from sqlalchemy.exc import OperationalError
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{path.absolute()}",
-                engine_kwargs={"connect_args": {"timeout": _LOCK_TIMEOUT_SECONDS}},
-                heartbeat_interval=_HEARTBEAT_SECONDS,
-                grace_period=_GRACE_SECONDS,
-            )
+        storage = _open(path)
         yield storage
-    except (OperationalError, OSError, optuna.exceptions.StorageInternalError) as err:
-        raise ExportError(
-            f"Study {path} must be a file that can be read and written, got: {_first_line(err)}. Finished trials stay; "
-            "the same command goes on."
-        ) from err
-    except (DatabaseError, RuntimeError) as err:
-        if isinstance(err, RuntimeError) and "version" not in str(err):
-            raise
-        raise InputError(
-            f"Study must be a new file or one that dynbert-search wrote, got {path} ({_first_line(err)}). "
-            "Choose another."
-        ) from err
+    except (OperationalError, optuna.exceptions.StorageInternalError) as err:
+        raise _unusable(path, err) from err
     finally:
         if storage is not None:
             storage.remove_session()
             storage.engine.dispose()
         optuna.logging.set_verbosity(verbosity)
+
+
+def _open(path: Path) -> RDBStorage:
+    import optuna
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat
+            return optuna.storages.RDBStorage(
+                f"sqlite:///{path.absolute()}",
+                engine_kwargs={"connect_args": {"timeout": _LOCK_TIMEOUT_SECONDS}},
+                heartbeat_interval=_HEARTBEAT_SECONDS,
+                grace_period=_GRACE_SECONDS,
+            )
+    except (OperationalError, OSError) as err:
+        raise _unusable(path, err) from err
+    except (DatabaseError, RuntimeError) as err:  # the latter is Optuna's for tables of another version of its own
+        raise InputError(
+            f"Study must be a new file or one that dynbert-search wrote, got {path} ({_first_line(err)}). "
+            "Choose another."
+        ) from err
+
+
+def _unusable(path: Path, err: Exception) -> ExportError:
+    return ExportError(
+        f"Study {path} must be a file that can be read and written, got: {_first_line(err)}. Finished trials stay; the "
+        "same command goes on."
+    )
 
 
 def open_study(storage: RDBStorage, name: str, path: Path, fingerprint: Mapping[str, Any]) -> Study:
