@@ -118,4 +118,5 @@ def _run(config: SearchConfig, *, quiet: bool) -> None:
     out.print(report_table(result.report))
     for line in list_remarks(result.report):
         out.print(line, markup=False)
-    terminal.print(f"{result.recipe}: a recipe for dynbert-export; .json and .png beside it", markup=False)
+    done = f"{result.recipe}: a recipe for dynbert-export; .json and .png beside it"
+    terminal.print(done, markup=False, soft_wrap=True)

@@ -13,8 +13,8 @@ allows: then everything has to agree, padding included.
 
 The logits of the vocabulary reach 30, and there the reference itself is 4e-5 from what its weights say in float64. With
 its order of tokens and one thread (``conftest.py``), as it had, sums were rounded alike on some CPUs with AVX-512;
-on another, and with AVX2, they are added in another order and differ by 2e-5. So what is that large has 2e-6 of its
-largest value, 16 steps of float32.
+on others, and with AVX2, they are added in another order and differ by 2e-5 to 6.5e-5 (there ours are 4.5e-5 from
+float64, and the reference 3.3e-5). So what is that large has 4e-6 of its largest value, 32 steps of float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dynbert.errors import LengthConfigError
 from dynbert_export.modeling import layer as layer_module
 from tests.exporter.modeling.golden import list_entries, load_case
 
-ATOL, OF_LARGEST = 1e-5, 2e-6
+ATOL, OF_LARGEST = 1e-5, 4e-6
 REFUSED = {"bert_dec.lc", "bert_dec.lc_cache", "lm_dec.set", "lm_cross.set"}
 ENTRIES = [entry for entry in list_entries() if entry["id"] not in REFUSED]
 

@@ -8,6 +8,7 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert.manifest import Task
+from dynbert.scoring import labelled
 from dynbert.scoring.records import DataError
 from dynbert_export.training import data as data_module
 from dynbert_export.training.data import read_data
@@ -100,9 +101,9 @@ def test_what_is_no_file_is_a_set_of_the_hub(read, monkeypatch, tmp_path):
 
     def load(name, task, **options):
         asked.append((name, task, options["split"], options["for_training"]))
-        return data_module.load_labelled(write_texts(tmp_path / "hub.jsonl"), task)
+        return labelled.load_labelled(write_texts(tmp_path / "hub.jsonl"), task)
 
-    monkeypatch.setattr(data_module, "load_hub_dataset", load)
+    monkeypatch.setattr(labelled, "load_hub_dataset", load)
     read(data="owner/set:config", eval_data="owner/set")
     assert asked == [
         ("owner/set:config", Task.TEXT_CLASSIFICATION, "train", True),
