@@ -22,7 +22,7 @@ from dynbert_export.options.layers import check_layers, layers_text, read_layers
         (4, 2, 0),
         {4, 0, 2},
         ["0", "2", "4"],
-        iter([0, 2, 4]),
+        pytest.param(iter([0, 2, 4]), id="iterator"),
         np.array([4, 0, 2]),
         torch.tensor([0, 2, 4]),
         [np.int64(0), 2, torch.tensor(4)],
