@@ -429,7 +429,7 @@ def _write_similar(path, *, rows=64):
     ("task", "write", "name", "options", "metric"),
     [
         (Task.QUESTION_ANSWERING, write_questions, "data.json", (), "f1"),
-        (Task.TOKEN_CLASSIFICATION, write_words, "data.jsonl", (), "word_accuracy"),
+        (Task.TOKEN_CLASSIFICATION, write_words, "data.jsonl", (), "entity_f1"),
         (Task.MULTIPLE_CHOICE, write_choices, "data.jsonl", (), "accuracy"),
         (Task.FEATURE_EXTRACTION, _write_similar, "data.jsonl", (), "spearman"),
         (Task.FEATURE_EXTRACTION, write_queries, "data.json", ("--metric", "recall@1"), "recall@1"),

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["check_fit"]
 
 
-def check_fit(part: Part, checkpoint: Checkpoint, metric: str | None) -> None:
+def check_fit(part: Part, checkpoint: Checkpoint, metric: str | None) -> str:
     """See that data can be scored: a made-up answer to each example is.
 
     Args:
         part: The examples.
         checkpoint: What is searched for.
         metric: What is to be maximised; None for the main one.
+
+    Returns:
+        The metric's name.
 
     Raises:
         InputError: If the data is of other labels or of another kind, or there is no such metric.
@@ -43,7 +46,7 @@ def check_fit(part: Part, checkpoint: Checkpoint, metric: str | None) -> None:
     )
     job = make_examination(model, part, seed=0, embed_queries=None).whole
     answer = _ANSWERS[model.task](model)
-    find_metric(job.score([answer] * len(job.inputs)), metric)
+    return find_metric(job.score([answer] * len(job.inputs)), metric).name
 
 
 _ANSWERS: Mapping[Task, Callable[[ModelInfo], Any]] = {

@@ -54,8 +54,8 @@ class Judge:
     asker: Asker
     graphs: SearchGraphs
     examination: Examination
-    metric: str | None
-    """What is maximised; None for the main one."""
+    metric: str
+    """What is maximised."""
     seed: int
 
     def judge(
@@ -82,13 +82,16 @@ class Judge:
                 on_answers(before + count, len(self.examination.whole.inputs))
 
             answers += self.asker.answer(respondent, job, job.inputs[before:], tell)
-            metric = find_metric(job.score(answers), self.metric)
+            scored = job.score(answers)
+            is_last = number + 1 == len(jobs)
+            if not is_last and self.metric not in {each.name for each in scored}:
+                continue  # a part without any entity, for example, has no entities' F1
+            metric = find_metric(scored, self.metric)
             resampled[number] = resample(metric, seed=self.seed)
-            if number + 1 < len(jobs):
-                reason = _find_reason(number, resampled[number], rivals)
-                if reason is not None:
-                    return Verdict(metric.value, metric.examples, resampled, reason)
-        return Verdict(metric.value, metric.examples, resampled)
+            reason = None if is_last else _find_reason(number, resampled[number], rivals)
+            if is_last or reason is not None:
+                break
+        return Verdict(metric.value, metric.examples, resampled, reason)
 
 
 def _find_reason(number: int, resampled: NDArray[np.float64], rivals: Rivals) -> str | None:

@@ -51,6 +51,8 @@ class Preparation:
     checkpoint: Checkpoint
     searched: Part
     """The part of the data to decide by."""
+    metric: str
+    """What is maximised."""
     workplace: Workplace
     progress: StepProgress
 
@@ -108,7 +110,7 @@ class Preparation:
             model = TimeModel.from_json(stored)
         return Worker(
             space=space,
-            judge=Judge(asker, graphs, examination, config.metric, config.seed),
+            judge=Judge(asker, graphs, examination, self.metric, config.seed),
             time_model=model,
             lengths=lengths,
             workplace=self.workplace,

@@ -89,12 +89,12 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
         layers = checkpoint.config.num_hidden_layers
         check_lengths(config.known, num_layers=layers, max_length=checkpoint.max_length)
         parts = read_parts(config, checkpoint)
-        for part in parts:
-            check_fit(part, checkpoint, config.metric)
+        metric = check_fit(parts[0], checkpoint, config.metric)
+        check_fit(parts[1], checkpoint, metric)
         fingerprint = make_fingerprint(config, checkpoint, parts)
     workplace = Workplace.of(config.study)
     lock = workplace.lock()
-    preparation = Preparation(config, checkpoint, parts[0], workplace, progress)
+    preparation = Preparation(config, checkpoint, parts[0], metric, workplace, progress)
     widths = Widths(checkpoint.config.hidden_size, checkpoint.config.intermediate_size)
     with contextlib.ExitStack() as stack:
         with _turn(lock, progress):

@@ -120,8 +120,8 @@ def test_a_metric_that_there_is_not_is_refused_before_an_export(classifier, tmp_
     rows = [{"text": f"text {number}", "label": ("negative", "positive")[number % 2]} for number in range(80)]
     data = write_lines(tmp_path / "data.jsonl", rows)
     searched, _ = read_parts(_config(data), classifier)
-    check_fit(searched, classifier, None)
-    check_fit(searched, classifier, "matthews")
+    assert check_fit(searched, classifier, None) == "accuracy"
+    assert check_fit(searched, classifier, "matthews") == "matthews"
     with pytest.raises(InputError, match="metric must be one of accuracy, macro_f1, matthews, got 'f1'"):
         check_fit(searched, classifier, "f1")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dynbert.lengths import LengthConfig
@@ -43,7 +45,7 @@ class _Graphs:
 def _judge(share):
     jobs = tuple(Job(range(size), lambda some: {"texts": some}, lambda answers: (_metric(answers),)) for size in _SIZES)
     asker = _Asker(share)
-    return Judge(asker, _Graphs(), Examination(jobs), None, 0), asker
+    return Judge(asker, _Graphs(), Examination(jobs), "accuracy", 0), asker
 
 
 def _known(share):
@@ -90,6 +92,17 @@ def test_a_candidate_that_nobody_would_want_is_given_up():
     judge, _ = _judge(0.5)
     floor = {part: 0.9 * values for part, values in _known(0.95).items()}
     assert judge.judge(_CANDIDATE, Rivals({}, floor)).reason == "below the quality to keep"
+
+
+def test_a_part_that_the_metric_is_not_defined_for_tells_nothing():
+    judge, asker = _judge(0.5)
+    first, *others = judge.examination.jobs
+    silent = replace(first, score=lambda answers: (mean_metric("another", answers),))
+    judge = replace(judge, examination=Examination((silent, *others)))
+    verdict = judge.judge(_CANDIDATE, Rivals({"trial 3": _known(0.9)}, {}))
+    assert verdict.reason == "slower and worse than trial 3"
+    assert len(asker.asked) == 100
+    assert set(verdict.resampled) == {1}
 
 
 def test_a_rival_whose_scores_are_lost_is_no_rival():
