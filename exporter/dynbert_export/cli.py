@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dynbert
-from dynbert.command import report_problems
+from dynbert.command import column_options, report_problems
 from dynbert.manifest import Embeddings
 from dynbert_export.errors import explain_missing_packages
 from dynbert_export.options.profiles import LayersOption
@@ -84,16 +84,7 @@ __all__ = ["main"]
     help="Labelled data to evaluate every graph on, for card and manifest (extra eval): a file, or a set of the hub.",
 )
 @click.option("--evaluate-split", metavar="NAME", help="--evaluate: which part of a set of the hub.")
-@click.option("--text-column", metavar="NAME", help="--evaluate: column of the text; several are joined: title,body.")
-@click.option("--pair-column", metavar="NAME", help="--evaluate: column of the second text.")
-@click.option("--label-column", metavar="NAME", help="--evaluate: column of the label.")
-@click.option(
-    "--choice-column",
-    "choice_columns",
-    multiple=True,
-    metavar="NAME",
-    help="--evaluate: columns of the choices. Repeatable.",
-)
+@column_options(of="--evaluate")
 @click.option("--query-profile", metavar="NAME", help="--evaluate: the profile that embeds the queries of a retrieval.")
 @click.option(
     "--target",

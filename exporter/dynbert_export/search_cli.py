@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dynbert
-from dynbert.command import report_problems
+from dynbert.command import column_options, report_problems
 from dynbert_export.errors import check_packages, explain_missing_packages
 from dynbert_export.options.vocabularies import LengthOption, QueryOption, SamplerOption, TrainingTaskOption
 from dynbert_export.terminal import TerminalProgress, choice_of, terminated_like_interrupted
@@ -35,16 +35,7 @@ __all__ = ["main"]
 )
 @click.option("--task", type=choice_of(TrainingTaskOption), help="What the model does; auto asks its config.")
 @click.option("--split", help="Split of a hub data set to search by.")
-@click.option(
-    "--text-column",
-    metavar="NAME",
-    help="Column of the text, or of the question; a number where the file has no header.",
-)
-@click.option("--pair-column", metavar="NAME", help="Column of the second text.")
-@click.option("--label-column", metavar="NAME", help="Column of the label.")
-@click.option(
-    "--choice-column", "choice_columns", multiple=True, metavar="NAME", help="Columns of the choices. Repeatable."
-)
+@column_options()
 @click.option("--problem-type", help="Text classification: what a label is, where data and checkpoint do not tell.")
 @click.option(
     "--test", metavar="FILE|NAME", help="Data for the final numbers; default: a part of --data is kept aside."

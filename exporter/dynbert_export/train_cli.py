@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dynbert
-from dynbert.command import report_problems
+from dynbert.command import column_options, report_problems
 from dynbert_export.errors import check_packages, explain_missing_packages
 from dynbert_export.options.vocabularies import MixedPrecision, TrainingTaskOption
 from dynbert_export.terminal import TerminalProgress, choice_of, terminated_like_interrupted
@@ -36,16 +36,7 @@ __all__ = ["main"]
 @click.option("--eval-data", metavar="FILE|NAME", help="Data to judge by; default: a part of --data is held out.")
 @click.option("--split", help="Split of a hub data set to train on.")
 @click.option("--eval-split", help="Split of a hub data set to judge by.")
-@click.option(
-    "--text-column",
-    metavar="NAME",
-    help="Column of the text, or of the question; a number where the file has no header.",
-)
-@click.option("--pair-column", metavar="NAME", help="Column of the second text.")
-@click.option("--label-column", metavar="NAME", help="Column of the label.")
-@click.option(
-    "--choice-column", "choice_columns", multiple=True, metavar="NAME", help="Columns of the choices. Repeatable."
-)
+@column_options()
 @click.option("--problem-type", help="Text classification: what a label is, where data and checkpoint do not tell.")
 @click.option(
     "--length-config",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynbert.command import column_options
 from dynbert.manifest import Precision
 
 if TYPE_CHECKING:
@@ -34,12 +35,7 @@ __all__ = ["evaluate_command"]
     help="Repeatable.  [default: all that the bundle has]",
 )
 @click.option("--query-profile", help="Retrieval: the profile of the queries.  [default: that of the passages]")
-@click.option("--text-column", metavar="NAME", help="Column of the text; several, as in title,body, are joined.")
-@click.option("--pair-column", metavar="NAME", help="Column of the second text.")
-@click.option("--label-column", metavar="NAME", help="Column of the label.")
-@click.option(
-    "--choice-column", "choice_columns", multiple=True, metavar="NAME", help="Columns of the choices; repeatable."
-)
+@column_options()
 @click.option("--truncate", is_flag=True, help="Cut texts that are too long; else they are refused.")
 @click.option(
     "--timed-inputs",

@@ -20,11 +20,12 @@ from dynbert.manifest import (
     MetricValue,
     Precision,
 )
+from dynbert.packages import import_extra
 from dynbert.scoring.evaluate import answer_all, make_answerer
 from dynbert.scoring.examples import TextExample
 from dynbert.scoring.intervals import bootstrap_interval, compare
 from dynbert.scoring.jobs import make_job
-from dynbert.scoring.timing import pick_evenly, time_inputs
+from dynbert.scoring.timing import ROUNDS, pick_evenly, time_inputs
 from dynbert.selection import is_exact_on, make_request, profile_names, select_graph
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ __all__ = [
     "evaluate_bundle",
     "list_candidates",
 ]
-
-_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -192,40 +191,29 @@ def evaluate_bundle(
         raise InputError(
             f"Labelled data must have at least 2 examples to tell how sure a metric is, got 1 in {data.name}."
         )
+    import_extra("scipy.stats", extra="eval", purpose="compute intervals")  # before minutes of answers
     progress = progress or _NoProgress()
-    has_own_queries = options.query_profile is not None
-    job = make_job(reference.model.manifest.model, data, has_own_queries=has_own_queries)
+    job = make_job(reference.model.manifest.model, data, has_own_queries=options.query_profile is not None)
     graphs = _distinct([reference, *candidates])
     timed = pick_evenly(job.inputs, options.timed_inputs) if options.timed_inputs > 0 else []
     models = {id(each.model): each.model for each in graphs}
-    progress.start(len(job.queries) * len(models) + (len(job.inputs) + _ROUNDS * len(timed)) * len(graphs))
-    queries = {
-        key: answer_all(
-            make_answerer(model, job, profile=options.query_profile, truncate=options.truncate),
-            job.queries,
-            data.name,
-            on_answers=progress.advance,
-        )
-        for key, model in models.items()
-    }
-    scored = {
-        each.graph.file: job.score([*queries[id(each.model)], *_answer(each, job, data, options, progress)])
-        for each in graphs
-    }
+    progress.start(len(job.queries) * len(models) + (len(job.inputs) + ROUNDS * len(timed)) * len(graphs))
+    scored = _score(graphs, models, job, data.name, options, progress)
     times = _time(graphs, job, timed, options, progress)
-    found = {
-        each.graph.file: GraphEvaluation(
-            each,
-            Evaluation(
-                data=data.name,
-                sha256=data.sha256(),
-                examples=len(data.examples),
-                metrics=_judge(scored[each.graph.file], None if each is graphs[0] else scored[reference.graph.file]),
-                latency=_latency(times[each.graph.file], options.threads) if timed else None,
-            ),
+    digest = data.sha256()
+
+    def describe(each: Candidate) -> GraphEvaluation:
+        against = None if each is reference else scored[reference.graph.file]
+        evaluation = Evaluation(
+            data=data.name,
+            sha256=digest,
+            examples=len(data.examples),
+            metrics=_judge(scored[each.graph.file], against),
+            latency=_latency(times[each.graph.file], options.threads) if timed else None,
         )
-        for each in graphs
-    }
+        return GraphEvaluation(each, evaluation)
+
+    found = {each.graph.file: describe(each) for each in graphs}
     return BundleEvaluation(
         data=data.name,
         reference=found[reference.graph.file],
@@ -242,11 +230,25 @@ def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(by_file.values())
 
 
-def _answer(
-    candidate: Candidate, job: Job, data: LabelledData, options: EvaluationOptions, progress: EvaluationProgress
-) -> list[Any]:
-    answer = make_answerer(candidate.model, job, profile=candidate.graph.profile, truncate=options.truncate)
-    return answer_all(answer, job.inputs, data.name, on_answers=progress.advance)
+def _score(
+    graphs: Sequence[Candidate],
+    models: Mapping[int, DynamicBert],
+    job: Job,
+    source: str,
+    options: EvaluationOptions,
+    progress: EvaluationProgress,
+) -> dict[str, tuple[ScoredMetric, ...]]:
+    """Return graph's file -> the metrics of its answers; queries of a profile of their own are asked once a model."""
+
+    def ask(model: DynamicBert, profile: str | None, inputs: Sequence[Any]) -> list[Any]:
+        answer = make_answerer(model, job, profile=profile, truncate=options.truncate)
+        return answer_all(answer, inputs, source, on_answers=progress.advance)
+
+    queries = {key: ask(model, options.query_profile, job.queries) for key, model in models.items()}
+    return {
+        each.graph.file: job.score([*queries[id(each.model)], *ask(each.model, each.graph.profile, job.inputs)])
+        for each in graphs
+    }
 
 
 def _time(
@@ -263,7 +265,7 @@ def _time(
         make_answerer(each.model, job, profile=each.graph.profile, truncate=options.truncate) for each in graphs
     ]
     runs = [lambda one, answer=answer: answer([one]) for answer in answerers]
-    times = time_inputs(runs, timed, rounds=_ROUNDS, on_round=lambda: progress.advance(len(timed)))
+    times = time_inputs(runs, timed, on_round=lambda: progress.advance(len(timed)))
     return {each.graph.file: row for each, row in zip(graphs, times, strict=True)}
 
 

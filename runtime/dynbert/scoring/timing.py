@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["pick_evenly", "time_inputs"]
+__all__ = ["ROUNDS", "pick_evenly", "time_inputs"]
 
-_ROUNDS = 3
+ROUNDS = 3
+"""How often each input is run, where nothing else is asked for."""
 
 
 def pick_evenly(inputs: Sequence[Any], count: int) -> list[Any]:
@@ -40,7 +41,7 @@ def time_inputs(
     candidates: Sequence[Callable[[Any], object]],
     inputs: Sequence[Any],
     *,
-    rounds: int = _ROUNDS,
+    rounds: int = ROUNDS,
     on_round: Callable[[], object] | None = None,
 ) -> NDArray[np.float64]:
     """Measure how long each candidate takes for each input alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import dynbert
 from dynbert.errors import InputError, ProfileError
 from dynbert.manifest import Precision, Target, Task
+from dynbert.packages import MissingPackageError
 from dynbert.scoring import bundle_evaluation
 from dynbert.scoring.bundle_evaluation import EvaluationOptions, evaluate_bundle, list_candidates
 from dynbert.scoring.evaluate import evaluate
@@ -169,6 +171,15 @@ def test_one_example_cannot_tell_how_sure_a_metric_is(models):
     candidates, _ = list_candidates(models)
     with pytest.raises(InputError, match=r"must have at least 2 examples .*, got 1 in toy.csv"):
         evaluate_bundle(candidates, candidates[0], _classes(1), _UNTIMED)
+
+
+def test_a_missing_package_is_told_before_anything_is_answered(models, monkeypatch):
+    spy = _Spy(models[Precision.FP32])
+    candidates, _ = list_candidates({Precision.FP32: spy}, ["full"])
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(MissingPackageError, match=r"scipy must be installed .* pip install 'dynbert\[eval\]'"):
+        evaluate_bundle(candidates, candidates[0], _classes(), _UNTIMED)
+    assert spy.asked == {}
 
 
 def test_data_of_one_class_is_noted(models):
