@@ -3,7 +3,7 @@
 A profile that is faster on no input than another which answers better has none. Speed is compared at every length that
 was measured and at the data's own, quality by the main metric on labelled data, both among graphs of one precision and
 target. Which of two is better is not tested for chance here: a caller who asks for a profile means it, so only what is
-worse in every number is refused.
+worse in every number is refused. A search holds what it finds to the same rule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from dynbert.manifest import Evaluation, GraphEntry, Manifest
 
-__all__ = ["Choice", "Dominated", "check_dominance", "find_dominated"]
+__all__ = ["FASTER", "Choice", "Dominated", "check_dominance", "find_dominated", "is_faster_somewhere"]
+
+FASTER = 0.99
+"""Share of another's time that a time must stay below to be called faster; the rest is noise."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,21 @@ def find_dominated(choices: Iterable[Choice]) -> tuple[Dominated, ...]:
 
 
 def _dominates(other: Choice, choice: Choice) -> bool:
-    is_better = other.quality > choice.quality
-    return is_better and all(other.milliseconds[inputs] <= ms for inputs, ms in choice.milliseconds.items())
+    others = [other.milliseconds[inputs] for inputs in choice.milliseconds]
+    return other.quality > choice.quality and not is_faster_somewhere(choice.milliseconds.values(), others)
+
+
+def is_faster_somewhere(own: Iterable[float], others: Iterable[float]) -> bool:
+    """Return whether something is faster than something else on any input.
+
+    Args:
+        own: Its times.
+        others: Those of the other one on the same inputs, in the same unit and order.
+
+    Returns:
+        Whether one of them is clearly less, see ``FASTER``.
+    """
+    return any(mine < FASTER * theirs for mine, theirs in zip(own, others, strict=True))
 
 
 def check_dominance(manifest: Manifest) -> None:

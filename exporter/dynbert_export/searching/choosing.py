@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynbert_export.gates.dominance import FASTER
 from dynbert_export.searching.front import (
-    FASTER,
     Rival,
     choose_evenly,
     find_front,

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynbert_export.gates.dominance import is_faster_somewhere
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["FASTER", "Rival", "choose_evenly", "find_front", "find_superior", "hypervolume", "profile_names"]
+__all__ = ["Rival", "choose_evenly", "find_front", "find_superior", "hypervolume", "profile_names"]
 
 _NAMES = {
     1: ("fast",),
@@ -18,8 +20,6 @@ _NAMES = {
     4: ("accurate", "balanced", "fast", "faster"),
     5: ("accurate", "balanced", "fast", "faster", "fastest"),
 }
-FASTER = 0.99
-"""Share of another's time that a time must stay below to be called faster; the rest is noise."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,7 @@ def find_superior(one: Rival, others: Iterable[Rival]) -> Rival | None:
         The first of them; None where each costs time somewhere, or is worse.
     """
     for other in others:
-        if other.name == one.name or other.quality < one.quality:
-            continue
-        is_faster = any(own < FASTER * its for own, its in zip(one.seconds, other.seconds, strict=True))
-        if not is_faster:
+        is_as_good = other.name != one.name and other.quality >= one.quality
+        if is_as_good and not is_faster_somewhere(one.seconds, other.seconds):
             return other
     return None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dynbert.manifest import DataLatency, Evaluation, Latency, MetricValue, Precision, Task
 from dynbert_export.errors import GateError
-from dynbert_export.gates.dominance import Choice, check_dominance, find_dominated
+from dynbert_export.gates.dominance import Choice, check_dominance, find_dominated, is_faster_somewhere
 from tests.helpers.bundles import make_bundle
 
 _NUMBERS = st.integers(0, 3)
@@ -32,6 +32,11 @@ def test_dominated_are_those_with_a_better_one_that_is_nowhere_slower(numbers):
     assert [each.choice.name for each in found] == expected
     assert all(each.by.quality > each.choice.quality for each in found)
     assert not {each.by.name for each in found} & set(expected)  # the best that dominates is dominated by none
+
+
+@pytest.mark.parametrize(("own", "is_faster"), [((2.0, 5.0), False), ((1.99, 6.0), False), ((1.9, 6.0), True)])
+def test_faster_is_what_noise_would_not_make(own, is_faster):
+    assert is_faster_somewhere(own, (2.0, 5.0)) is is_faster
 
 
 def test_the_reason_names_both_and_their_numbers():
