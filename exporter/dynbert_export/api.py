@@ -202,6 +202,7 @@ class SearchOptions(TypedDict, total=False):
     keep_quality: float
     sampler: str
     lengths: str
+    leave_out_layers: int | None
     compare_random: bool
     threads: int
     seed: int

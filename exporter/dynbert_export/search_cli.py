@@ -58,6 +58,12 @@ __all__ = ["main"]
     "--lengths", type=choice_of(LengthOption), help="Fractions of an input's length, counts of tokens, or both."
 )
 @click.option(
+    "--leave-out-layers",
+    type=int,
+    metavar="N",
+    help="Layers that a config may leave out at most, 0 for none; default: a third of the model's.",
+)
+@click.option(
     "--compare-random", is_flag=True, default=None, help="Make as many trials of random search to compare with."
 )
 @click.option("--max-length", type=int, metavar="TOKENS", help="Longest input; default: what the checkpoint says.")

@@ -62,7 +62,8 @@ def test_every_option_reaches_the_config(invoke):
         "--model m --data d --study s --output o.yaml --task multiple-choice --split x --text-column t --pair-column p "
         "--label-column l --choice-column a --choice-column b --problem-type ranking --test e --test-split y "
         "--metric f1 --queries candidate --calibration c.txt --trials 7 --minutes 1.5 --profiles 4 --keep-quality 0.8 "
-        "--sampler tpe --lengths both --compare-random --max-length 99 --threads 3 --seed 8 --revision r --overwrite"
+        "--sampler tpe --lengths both --leave-out-layers 1 --compare-random --max-length 99 --threads 3 --seed 8 "
+        "--revision r --overwrite"
     )
     result, config = invoke(*arguments.split())
     assert result.exit_code == 0, result.output
@@ -89,6 +90,7 @@ def test_every_option_reaches_the_config(invoke):
         "keep_quality": 0.8,
         "sampler": "tpe",
         "lengths": "both",
+        "leave_out_layers": 1,
         "compare_random": True,
         "max_length": 99,
         "threads": 3,

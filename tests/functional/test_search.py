@@ -16,12 +16,17 @@ import pytest
 
 import dynbert
 import dynbert_export
+from dynbert.inputs import arrange_rows
 from dynbert.lengths import LengthConfig
-from dynbert.manifest import Task
+from dynbert.manifest import Task, read_manifest
+from dynbert.sweep import random_rows
 from dynbert_export.options.config import make_config
 from dynbert_export.options.recipe import load_recipe
 from dynbert_export.searching import frozen, outputs, timing, worker
+from dynbert_export.searching.candidate import Candidate
+from dynbert_export.searching.graphs import SearchGraphs
 from dynbert_export.searching.judging import Judge
+from dynbert_export.searching.workplace import Workplace
 from tests.helpers.commands import run_export
 from tests.helpers.searching import (
     invoke_search,
@@ -88,6 +93,11 @@ def copied(searched, tmp_path):
     return tmp_path / "copy"
 
 
+def _open_graphs(folder):
+    work = Workplace.of(folder / "study.db")
+    return SearchGraphs(work.bundle, read_manifest(work.bundle), work.sources, threads=1)
+
+
 def _trials(study, name="dynbert-search"):
     """State, and attributes of each trial of a study, read without Optuna."""
     with sqlite3.connect(study) as database:
@@ -118,7 +128,8 @@ def test_a_search_leaves_a_recipe_numbers_and_a_picture(material, searched):
     assert config.threads == 1  # of the export's recipe
     assert config.calibration == folder / "study.db.work" / "calibration.jsonl"
     assert {each.name: each.lengths for each in config.profiles} == {
-        name: LengthConfig(tuple(lengths)) for name, lengths in report["profiles"].items()
+        name: each["length_config"] and LengthConfig(tuple(each["length_config"]))
+        for name, each in report["profiles"].items()
     }
     assert (folder / "found.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -152,13 +163,36 @@ def test_trials_are_as_many_as_were_asked_for_and_begin_with_what_people_would_t
     assert len(trials) == len(_finished(folder / "study.db", "dynbert-search-random")) == _TRIALS
     families = [each["family"] for each in trials]
     assert families[:2] == ["full", "mine"]
-    assert {"uniform", "staircase", "spread", "evolution"} <= set(families)
-    configs = [each["lengths"] for each in trials]
+    assert {"uniform", "staircase", "spread", "layers"} <= set(families)
+    configs = [each["config"] for each in trials]
     assert len(set(configs)) == len(configs)
     report = json.loads((folder / "found.json").read_text(encoding="utf-8"))
     assert len(report["trials"]) == len(report["random"]["trials"]) == _TRIALS
     assert report["hypervolume"] >= 0
     assert report["random"]["hypervolume"] >= 0
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 2), (0, 1), (1,)])
+def test_a_search_asks_without_layers_what_a_profile_would_answer(copied, layers):
+    """To within what INT8 makes of attention in one operator, which frozen graphs have and anytime graphs have not."""
+    graphs = _open_graphs(copied)
+    candidate = Candidate(LengthConfig((1.0, 0.6, 0.5)), layers)
+    frozen = graphs.freeze({"frozen": candidate}, copied / "frozen")["frozen"]
+    rows = arrange_rows(random_rows(np.random.default_rng(0), (1, 40), graphs.model), graphs.model.task)
+    respondents = (graphs.ask_candidate(candidate), frozen, graphs.ask_candidate(Candidate(candidate.lengths)))
+    asked, expected, whole = (next(iter(each.run(rows, graphs.model).values())) for each in respondents)
+    assert np.abs(asked - expected).max() < 0.1 * np.abs(whole - expected).max()
+
+
+def test_graphs_without_layers_share_the_weights_on_disk(copied, monkeypatch):
+    graphs = _open_graphs(copied)
+    monkeypatch.setattr("dynbert_export.searching.graphs._MOST_OPEN", 1)
+    before = {path.name for path in graphs.sources.iterdir()}
+    for layers in ((0, 2), (1, 2), (0, 2)):
+        graphs.ask_candidate(Candidate(LengthConfig((1.0, 0.6, 0.5)), layers))
+    made = [path for path in graphs.sources.iterdir() if path.name not in before]
+    assert all(path.suffix == ".onnx" for path in made)
+    assert {path.name.partition(".int8")[0] for path in graphs.sources.glob("layers-*")} >= {"layers-0.2", "layers-1.2"}
 
 
 def test_the_command_prints_a_table_and_remarks(searched):

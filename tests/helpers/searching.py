@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from dynbert.manifest import ModelInfo, Task
 from dynbert_export.searching.results import (
     Contrast,
+    FoundProfile,
     GraphResult,
     MetricResult,
     RandomComparison,
@@ -197,7 +198,7 @@ def make_report() -> SearchReport:
         metric="accuracy",
         queries=None,
         lengths_of_data={"sample": (16, 32, 64), "marks": (16, 32, 64), "rows_per_input": 1.0},
-        profiles={"accurate": (0.8, 0.5, 0.4), "fast": (0.5, 0.5, 0.4)},
+        profiles={"accurate": FoundProfile((0.8, 0.5, 0.4), None), "fast": FoundProfile((0.5, 0.5, 0.4), None)},
         graphs=(
             _graph("fp32 full", Role.REFERENCE, 0.9, 20.0, is_reference=True),
             _graph("full", Role.FULL, 0.9, 8.0, trial=0),

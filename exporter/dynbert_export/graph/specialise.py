@@ -15,7 +15,7 @@ from dynbert_export.graph.reshapes import simplify_reshapes
 from dynbert_export.graph.single_token import keep_single_token
 from dynbert_export.graph.tying import share_tied_weights
 from dynbert_export.graph.unpadded import skip_empty_mask
-from dynbert_export.graph.weights_file import save_sharing_weights
+from dynbert_export.graph.weights_file import save_beside_weights, save_sharing_weights
 from dynbert_export.graph.whole_rows import move_whole_rows
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dynbert_export.graph.freeze import GraphSpec
     from dynbert_export.variants import GraphSet, Variant
 
-__all__ = ["rewrite", "write_graphs"]
+__all__ = ["rewrite", "write_beside_source", "write_graphs"]
 
 
 def rewrite(model: ir.Model, spec: GraphSpec) -> ir.Model:
@@ -70,6 +70,19 @@ def write_graphs(
     graphs = {variant.file_name(graph_set): _finish(anytime, variant, graph_set, spec) for variant in variants}
     paths = save_sharing_weights(graphs, folder, graph_set.weights_file)
     return {variant.name: path for variant, path in zip(variants, paths, strict=True)}
+
+
+def write_beside_source(source: ir.Model, variant: Variant, path: Path, graph_set: GraphSet, spec: GraphSpec) -> None:
+    """Specialise an anytime graph that was kept on disk, and write the result beside it, onto the same weights.
+
+    Args:
+        source: The graph, as ``sources.load_source`` gives it.
+        variant: What for.
+        path: The file to write, in the source's folder; appears whole.
+        graph_set: What the graph belongs to.
+        spec: What the source was traced for.
+    """
+    save_beside_weights(_finish(source, variant, graph_set, spec), path, graph_set.weights_file)
 
 
 def _finish(anytime: ir.Model, variant: Variant, graph_set: GraphSet, spec: GraphSpec) -> ir.Model:

@@ -8,6 +8,7 @@ onnx nor onnxruntime follows a path out of the folder. Offsets are aligned so th
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["save_sharing_weights"]
+__all__ = ["save_beside_weights", "save_sharing_weights"]
 
 _SHARED_FROM_BYTES = 1024
 """Smaller constants stay in the graph: shapes, scales, the lengths that make graphs differ."""
@@ -68,6 +69,31 @@ def save_sharing_weights(models: Mapping[str, ir.Model], folder: Path, weights_f
         ir.save(model, folder / name)
         paths.append(folder / name)
     return paths
+
+
+def save_beside_weights(model: ir.Model, path: Path, weights_file: str) -> None:
+    """Write a graph whose large constants are in a weights file that is there already.
+
+    Args:
+        model: The graph, made of one that was read from the folder.
+        path: Where to write, in the folder of the weights; appears whole.
+        weights_file: Plain name of the file.
+
+    Raises:
+        ValueError: If a large constant is not in that file.
+    """
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < _SHARED_FROM_BYTES:
+            continue
+        if not isinstance(tensor, ir.ExternalTensor) or tensor.location != weights_file:
+            raise ValueError(f"Constants of {_SHARED_FROM_BYTES} bytes and more must be in {weights_file}, got {name}.")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        ir.save(model, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _digest(tensor: ir.TensorProtocol) -> str:

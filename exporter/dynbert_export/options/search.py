@@ -89,6 +89,8 @@ class SearchConfig(Section):
     end."""
     sampler: Annotated[SamplerOption, Field(strict=False)] = SamplerOption.EVOLUTION
     lengths: Annotated[LengthOption, Field(strict=False)] = LengthOption.FRACTIONS
+    leave_out_layers: Annotated[int | None, Field(ge=0)] = None
+    """Layers that a config may leave out at most; 0 for none, None for a third of the model's."""
     compare_random: bool = False
     """Whether as many trials of random search are made to compare with."""
     threads: Annotated[int, Field(ge=1)] = 1

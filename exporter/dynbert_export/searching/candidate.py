@@ -38,22 +38,45 @@ class Candidate:
     """One way to run the model."""
 
     lengths: LengthConfig
-    """Tokens kept after each layer, one entry a layer of the model."""
+    """Tokens kept after each layer, one entry a layer of the model; those of layers that do not run say nothing."""
     layers: tuple[int, ...] | None = None
     """Indices of the layers that run, ascending; None for all."""
 
+    def list_running(self, body: Body) -> tuple[int, ...]:
+        """Return the layers that run.
+
+        Args:
+            body: The model's.
+
+        Returns:
+            Their indices, ascending.
+        """
+        return tuple(range(body.num_layers)) if self.layers is None else self.layers
+
+    def list_cutting(self, body: Body) -> tuple[int, ...]:
+        """Return the layers that run and can drop tokens.
+
+        Args:
+            body: The model's.
+
+        Returns:
+            Their indices, ascending. Where the last layer runs for one token, whichever runs last does.
+        """
+        running = self.list_running(body)
+        return running[:-1] if body.has_single_token_layer else running
+
     def resolve(self, tokens: int, body: Body) -> tuple[int, ...]:
-        """Return the tokens that leave each cutting layer.
+        """Return the tokens that leave each layer of ``list_cutting``.
 
         Args:
             tokens: In the input, at least 1.
             body: The model's.
 
         Returns:
-            One count a cutting layer, non-increasing.
+            One count a layer, non-increasing. What leaves a layer enters the next one that runs.
         """
         counts = self.lengths.resolve(tokens, always_keep_cls_token=body.always_keep_cls_token)
-        return counts[: body.cutting_layers]
+        return tuple(counts[layer] for layer in self.list_cutting(body))
 
     def find_cuts(self, body: Body) -> tuple[bool, ...]:
         """Return which layers have a cut in the frozen graph: those that drop a token of some input.
@@ -62,10 +85,10 @@ class Candidate:
             body: The model's.
 
         Returns:
-            One truth a cutting layer, as ``graph/freeze.py`` decides it.
+            One truth a layer of ``list_cutting``, as ``graph/freeze.py`` decides it.
         """
         everything = 1.0 if self.lengths.is_fractional else body.max_length
-        lengths = self.lengths.lengths[: body.cutting_layers]
+        lengths = [self.lengths.lengths[layer] for layer in self.list_cutting(body)]
         return tuple(
             after < min(entering, everything) for entering, after in zip((everything, *lengths), lengths, strict=False)
         )

@@ -6,7 +6,8 @@ two. Here time is what is predicted for the user's data, not a count of operatio
 
 Ours: a length that is drawn anew is that of a neighbour with some probability, because a layer that keeps what
 enters it has no cut and is faster, which a draw between them would never give. Parents are drawn evenly over the
-logarithm of time, so that gaps in the front are filled, and one candidate in ten is no child but a random one:
+logarithm of time, so that gaps in the front are filled. Where layers are searched, a mutant may leave out one more or
+run one again, and a child of two runs the layers of one of them. One candidate in ten is no child but a random one:
 without, one search in four of a made-up model stood still at a few configs. A child that was tried before is drawn
 again. There are no generations, so that workers need not wait for each other.
 """
@@ -43,6 +44,8 @@ _STRANGERS = 0.1
 """Share of the candidates that are no children at all: what no parent has, no child gets."""
 _POPULATION = 10
 """Trials that came to an end before there are children; what was enqueued is among them."""
+_OTHER_LAYERS_PROBABILITY = 0.15
+"""With which a layer of a mutant no longer runs, or runs again, where layers are searched."""
 _OTHER_KIND_PROBABILITY = 0.1
 """With which a child of fractions becomes one of counts, or the other way, where both are searched."""
 _ATTEMPTS = 50
@@ -160,8 +163,24 @@ class EvolutionSampler(BaseSampler):
         if not partners or generator.random() < _MUTANTS:
             others = [each for each in self._space.kinds if each is not kind]
             is_other = bool(others) and generator.random() < _OTHER_KIND_PROBABILITY
-            return self._space.make(others[0] if is_other else kind, mutate(shares, generator))
-        return self._space.make(kind, cross(shares, self._space.shares_of(self._choose(partners))))
+            layers = self._mutate_layers(parent)
+            return self._space.make(others[0] if is_other else kind, mutate(shares, generator), layers)
+        partner = self._choose(partners)
+        layers = (parent, partner)[int(generator.integers(2))].layers
+        return self._space.make(kind, cross(shares, self._space.shares_of(partner)), layers)
+
+    def _mutate_layers(self, parent: Candidate) -> tuple[int, ...] | None:
+        """Return the layers of a mutant: its parent's, or one more or fewer of them."""
+        generator, space = self._generator, self._space
+        if not space.most_left_out or generator.random() >= _OTHER_LAYERS_PROBABILITY:
+            return parent.layers
+        left = set(range(space.body.num_layers)) - set(parent.list_running(space.body))
+        if left and (len(left) == space.most_left_out or generator.random() < 0.5):
+            left.discard(sorted(left)[int(generator.integers(len(left)))])
+        else:
+            running = parent.list_running(space.body)
+            left.add(running[int(generator.integers(len(running)))])
+        return space.leave_out(parent, left).layers
 
     def _choose(self, parents: Sequence[tuple[Candidate, float]]) -> Candidate:
         """Return the parent next to a time that is drawn evenly on a logarithmic scale, so that gaps are filled."""

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_same", "make_fingerprint"]
 
-_METHOD = 1
+_METHOD = 2
 """Raised when trials of one version and of the next must not be compared."""
-_DECIDING = ("task", "max_length", "metric", "queries", "lengths", "keep_quality", "seed", "threads", "problem_type")
+_DECIDING = (
+    *("task", "max_length", "metric", "queries", "lengths", "leave_out_layers"),
+    *("keep_quality", "seed", "threads", "problem_type"),
+)
 """Options whose values are part of the fingerprint; of others the contents are, or they may change."""
 _TOKENIZER_FILES = (TOKENIZER_FILE, "vocab.txt")
 

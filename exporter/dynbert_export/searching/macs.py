@@ -35,11 +35,13 @@ def count_macs(candidate: Candidate, tokens: int, body: Body, widths: Widths) ->
         The count.
     """
     hidden = widths.hidden
-    entering = (tokens, *candidate.resolve(tokens, body))
+    left = candidate.resolve(tokens, body)
+    entering = (tokens, *left)
+    passes = [(came, came, went) for came, went in zip(entering, left, strict=False)]
+    if body.has_single_token_layer:
+        passes.append((entering[-1], 1, 1))
     total = 0
-    for layer in range(body.num_layers) if candidate.layers is None else candidate.layers:
-        came = entering[layer]
-        asked, went = (came, entering[layer + 1]) if layer < body.cutting_layers else (1, 1)
+    for came, asked, went in passes:
         total += hidden * hidden * (asked + 2 * came)
         total += 2 * hidden * asked * came
         total += went * (hidden * hidden + 2 * hidden * widths.intermediate)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynbert.errors import InputError
+from dynbert_export.searching.disk import explain_disk
 from dynbert_export.searching.plot import plot_search
 from dynbert_export.searching.recipe import write_recipe
-from dynbert_export.searching.workplace import explain_disk
 
 if TYPE_CHECKING:
     from dynbert_export.options.search import SearchConfig

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from dynbert.cpu import int8_target
 from dynbert.errors import InputError
+from dynbert.lengths import LengthConfig
 from dynbert_export.options.profiles import CONFIGURED_NAME
 from dynbert_export.options.vocabularies import QueryOption
 from dynbert_export.searching.asking import Asker
 from dynbert_export.searching.candidate import Candidate
+from dynbert_export.searching.checks import most_left_out
 from dynbert_export.searching.data import write_calibration
+from dynbert_export.searching.disk import explain_disk
 from dynbert_export.searching.examination import make_examination
 from dynbert_export.searching.judging import Judge
 from dynbert_export.searching.lengths_of_data import describe_lengths
@@ -21,7 +24,6 @@ from dynbert_export.searching.space import Space
 from dynbert_export.searching.time_model import TimeModel
 from dynbert_export.searching.timing import measure_time_model
 from dynbert_export.searching.worker import Worker
-from dynbert_export.searching.workplace import explain_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +103,7 @@ class Preparation:
         with self.progress.stage("plan the data"):
             examination = make_examination(graphs.model, self.searched, seed=config.seed, embed_queries=embed)
             lengths = describe_lengths(asker.count_tokens(examination.whole))
-        space = Space(body, config.lengths.kinds, lengths.longest)
+        space = Space(body, config.lengths.kinds, lengths.longest, most_left_out(config, body.num_layers))
         stored = study.user_attrs.get(_TIME_MODEL)
         if stored is None:
             model = measure_time_model(graphs, space, lengths, self.workplace, self.progress, seed=config.seed)
@@ -129,10 +131,9 @@ class Preparation:
         Returns:
             Family and config of each.
         """
+        everything = LengthConfig.everything(worker.body.num_layers)
         known = [
-            (profile.name, Candidate(profile.lengths))
-            for profile in self.config.known
-            if profile.lengths is not None and profile.layers is None
+            (profile.name, Candidate(profile.lengths or everything, profile.layers)) for profile in self.config.known
         ]
         if self.checkpoint.length_config is not None:
             known.insert(0, (CONFIGURED_NAME, Candidate(self.checkpoint.length_config)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dynbert_export.options.search import SearchConfig
-    from dynbert_export.searching.results import GraphResult, SearchReport
+    from dynbert_export.searching.results import FoundProfile, GraphResult, SearchReport
 
 __all__ = ["write_recipe"]
 
@@ -93,7 +93,15 @@ def _profiles(report: SearchReport) -> Iterator[str]:
     for graph in report.find(Role.PROFILE):
         faster = full.measured_ms / graph.measured_ms
         yield f"  # Trial {graph.trial}: {_say(graph)}; {faster:.2f} times as fast as full\n"
-        yield f"  {graph.name}: {list(report.profiles[graph.name])}\n"
+        yield f"  {graph.name}: {_write_profile(report.profiles[graph.name])}\n"
+
+
+def _write_profile(profile: FoundProfile) -> str:
+    """Return a profile as YAML of one line: a list of lengths, or a mapping where layers are left out."""
+    values = {name: list(value) for name, value in vars(profile).items() if value is not None}
+    if profile.layer_config is None:
+        return str(values["length_config"])
+    return f"{{{', '.join(f'{name}: {value}' for name, value in values.items())}}}"
 
 
 def _say(graph: GraphResult) -> str:

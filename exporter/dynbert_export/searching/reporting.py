@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from dynbert.cpu import cpu_name
+from dynbert_export.searching.disk import write_json_whole
 from dynbert_export.searching.front import hypervolume
-from dynbert_export.searching.results import RandomComparison, SearchReport, TrialResult
+from dynbert_export.searching.results import FoundProfile, RandomComparison, SearchReport, TrialResult
 from dynbert_export.searching.splitting import is_retrieval
-from dynbert_export.searching.workplace import write_json_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dynbert_export.options.search import SearchConfig
+    from dynbert_export.searching.candidate import Body, Candidate
     from dynbert_export.searching.finale import Final
     from dynbert_export.searching.splitting import Part
     from dynbert_export.searching.study import TrialRecord
@@ -65,7 +66,7 @@ def make_report(
         metric=full.metrics[0].name,
         queries=config.queries.value if is_retrieval(searched.data) else None,
         lengths_of_data={name: value for name, value in vars(worker.lengths).items() if name != "distinct"},
-        profiles={name: record.candidate.lengths.lengths for name, record in final.profiles.items()},
+        profiles={name: _make_profile(record.candidate, worker.body) for name, record in final.profiles.items()},
         graphs=final.graphs,
         contrasts=final.contrasts,
         refusals=final.refusals,
@@ -112,6 +113,11 @@ def read_report(path: Path, asked: Mapping[str, Any], *, since: float) -> Search
         return TypeAdapter(SearchReport).validate_python(kept["report"])
     except (OSError, ValueError, LookupError, TypeError, ValidationError):
         return None  # it is found again
+
+
+def _make_profile(candidate: Candidate, body: Body) -> FoundProfile:
+    lengths = candidate.lengths.lengths if any(candidate.find_cuts(body)) or candidate.layers is None else None
+    return FoundProfile(lengths, candidate.layers)
 
 
 def _results_of(records: Sequence[TrialRecord]) -> tuple[TrialResult, ...]:

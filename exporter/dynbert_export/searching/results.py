@@ -12,6 +12,7 @@ from dynbert_export.searching.time_model import FitError  # noqa: TC001  (the sa
 
 __all__ = [
     "Contrast",
+    "FoundProfile",
     "GraphResult",
     "MetricResult",
     "RandomComparison",
@@ -123,6 +124,16 @@ class RandomComparison:
 
 
 @dataclass(frozen=True)
+class FoundProfile:
+    """A profile as a recipe has it."""
+
+    length_config: tuple[int | float, ...] | None
+    """One entry a layer of the model; None where nothing is dropped."""
+    layer_config: tuple[int, ...] | None
+    """Indices of the layers that run; None for all."""
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """All that there is to say."""
 
@@ -144,8 +155,8 @@ class SearchReport:
     """Retrieval: by which graph queries were embedded."""
     lengths_of_data: Mapping[str, Any]
     """Tokens: what stands for all, the percentiles, and rows an input."""
-    profiles: Mapping[str, tuple[int | float, ...]]
-    """Name -> lengths, the slowest first."""
+    profiles: Mapping[str, FoundProfile]
+    """By name, the slowest first."""
     graphs: tuple[GraphResult, ...]
     contrasts: tuple[Contrast, ...]
     refusals: tuple[Refusal, ...]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from dynbert.session import check_threads
 from dynbert_export.checkpoint.load import load_checkpoint
-from dynbert_export.options.profiles import check_lengths
 from dynbert_export.options.vocabularies import QueryOption, SamplerOption, TaskOption
 from dynbert_export.progress import SilentProgress
 from dynbert_export.searching.aside import AsideJudge
-from dynbert_export.searching.checks import check_fit
+from dynbert_export.searching.checks import check_fit, check_known
 from dynbert_export.searching.choosing import list_slots
 from dynbert_export.searching.contrasts import propose_contrasts
 from dynbert_export.searching.data import read_parts
+from dynbert_export.searching.disk import explain_disk
 from dynbert_export.searching.finale import Finale
 from dynbert_export.searching.fingerprint import make_fingerprint
 from dynbert_export.searching.frozen import FrozenBench
@@ -31,7 +31,7 @@ from dynbert_export.searching.preparation import Preparation
 from dynbert_export.searching.reporting import keep_report, make_report, read_report
 from dynbert_export.searching.study import MAIN_STUDY, RANDOM_STUDY, list_records, open_storage, open_study
 from dynbert_export.searching.worker import Assignment
-from dynbert_export.searching.workplace import Workplace, explain_disk
+from dynbert_export.searching.workplace import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,8 +86,7 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
         checkpoint = load_checkpoint(
             config.model, revision=config.revision, task=TaskOption(config.task.value), max_length=config.max_length
         )
-        layers = checkpoint.config.num_hidden_layers
-        check_lengths(config.known, num_layers=layers, max_length=checkpoint.max_length)
+        check_known(config, num_layers=checkpoint.config.num_hidden_layers, max_length=checkpoint.max_length)
         parts = read_parts(config, checkpoint)
         metric = check_fit(parts[0], checkpoint, config.metric)
         check_fit(parts[1], checkpoint, metric)
@@ -104,10 +103,9 @@ def search_lengths(config: SearchConfig, *, progress: StepProgress | None = None
             worker = preparation.make_worker(preparation.export(), study, storage, lock)
         search = _Search(config, worker, parts, widths, progress)
         records = search.try_configs(study, config.sampler, preparation)
-        records = search.try_contrasts(study, records)
         at_random = search.try_at_random(storage, fingerprint, preparation, records)
-        with _turn(lock, progress):
-            report = search.conclude(records, at_random, since=since)
+        with _turn(workplace.lock_end(), progress):
+            report = search.conclude(study, records, at_random, since=since)
             write_outputs(report, config, preparation.calibration)
     return SearchResult(config.output, report)
 
@@ -155,23 +153,6 @@ class _Search:
         self.worker.search(assignment, self.progress)
         return tuple(list_records(study, self.worker.space))
 
-    def try_contrasts(self, study: Study, records: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
-        """Try uniform configs and staircases near the profiles to be; return all trials that came to an end."""
-        space = self.worker.space
-        for _ in range(_BISECTIONS):
-            full = self.worker.find_full(records)
-            least = self.config.keep_quality * (full.quality or 0.0)
-            slots = list_slots(records, full, count=self.config.profiles, least_quality=least)
-            seeds = propose_contrasts(slots.chosen.values(), records, space)
-            if not seeds:
-                break
-            made = sum(each.is_contrast for each in records)
-            self.worker.search(
-                Assignment(study, self.config.sampler, seeds, made + len(seeds), None, is_contrast=True), self.progress
-            )
-            records = tuple(list_records(study, space))
-        return records
-
     def try_at_random(
         self,
         storage: RDBStorage,
@@ -187,22 +168,49 @@ class _Search:
         return self.try_configs(study, SamplerOption.RANDOM, preparation, records)
 
     def conclude(
-        self, records: tuple[TrialRecord, ...], at_random: tuple[TrialRecord, ...] | None, *, since: float
+        self,
+        study: Study,
+        records: tuple[TrialRecord, ...],
+        at_random: tuple[TrialRecord, ...] | None,
+        *,
+        since: float,
     ) -> SearchReport:
-        """Return the report, another worker's if it has just made it."""
+        """Return the report, another worker's if it has just made it; the caller has the lock of the end."""
         workplace = self.worker.workplace
         asked = {
-            "trials": len(records),
+            "trials": sum(not each.is_contrast for each in records),
             "random trials": None if at_random is None else len(at_random),
             "profiles": self.config.profiles,
         }
         report = read_report(workplace.report, asked, since=since)
         if report is not None:
             return report
-        bench = FrozenBench(self.worker.judge.graphs, workplace.frozen / "final", self.config.seed, self.progress)
-        aside = AsideJudge(self.worker.judge, self.parts[1], self.config.queries is QueryOption.FULL, self.progress)
-        final = Finale(self.worker, bench, aside, self.widths, self.config.profiles).conclude(records)
+        records = self._try_contrasts(study, records)
+        with self.worker.lock:  # who else works waits, so that times are those of this process alone
+            bench = FrozenBench(self.worker.judge.graphs, workplace.frozen / "final", self.config.seed, self.progress)
+            aside = AsideJudge(self.worker.judge, self.parts[1], self.config.queries is QueryOption.FULL, self.progress)
+            final = Finale(self.worker, bench, aside, self.widths, self.config.profiles).conclude(records)
         report = make_report(self.config, self.worker, self.parts, final, records, at_random)
         with explain_disk(workplace.report):
             keep_report(workplace.report, asked, report)
         return report
+
+    def _try_contrasts(self, study: Study, records: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
+        """Try uniform configs and staircases near the profiles to be; return all trials that came to an end.
+
+        One worker at a time: what is near depends on what was tried, so that two would go on making each other work.
+        """
+        space = self.worker.space
+        for _ in range(_BISECTIONS):
+            full = self.worker.find_full(records)
+            least = self.config.keep_quality * (full.quality or 0.0)
+            slots = list_slots(records, full, count=self.config.profiles, least_quality=least)
+            seeds = propose_contrasts(slots.chosen.values(), records, space)
+            if not seeds:
+                break
+            made = sum(each.is_contrast for each in records)
+            self.worker.search(
+                Assignment(study, self.config.sampler, seeds, made + len(seeds), None, is_contrast=True), self.progress
+            )
+            records = tuple(list_records(study, space))
+        return records

@@ -2,7 +2,7 @@
 
 Uniform configs keep one share in each layer, staircases the same share of what enters each layer; what a search finds
 is compared with them. All are spread evenly over the logarithm of the predicted time, so that there is one near any
-profile.
+profile. Where layers are searched, others leave out one layer and drop nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FULL_FAMILY", "STAIRCASE", "UNIFORM", "make_seeds"]
 
 FULL_FAMILY, UNIFORM, STAIRCASE = "full", "uniform", "staircase"
-_SPREAD = "spread"
+_SPREAD, _LAYERS = "spread", "layers"
 _SHARE_OF_TRIALS = 10
 """One trial in so many is of each family."""
 _FEWEST, _MOST = 2, 12
@@ -63,6 +63,9 @@ def make_seeds(
     seeds = [(FULL_FAMILY, space.full()), *known]
     for family, candidates in families.items():
         seeds += [(family, candidate) for candidate in _spread(candidates, predict, count, slowest)]
+    if space.most_left_out:
+        layers = np.random.default_rng(seed).permutation(space.body.num_layers)[:count]
+        seeds += [(_LAYERS, space.leave_out(space.full(), [layer])) for layer in sorted(layers.tolist())]
     return seeds
 
 

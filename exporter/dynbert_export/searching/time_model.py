@@ -195,19 +195,15 @@ def _cross_validate(
 
 def _features(candidate: Candidate, tokens: int, body: Body, *, is_frozen: bool, block: int) -> NDArray[np.float64]:
     """Return the features of one run, as ``FEATURES`` names them."""
-    runs = range(body.num_layers) if candidate.layers is None else candidate.layers
     left = candidate.resolve(tokens, body)
-    cuts = candidate.find_cuts(body) if is_frozen else (True,) * body.cutting_layers
-    entering = [(tokens, *left)[layer] for layer in range(body.num_layers)]
-    full = [layer for layer in runs if layer < body.cutting_layers]
-    came = np.array([entering[layer] for layer in full], np.float64)
-    went = np.array([left[layer] for layer in full], np.float64)
-    is_cut = np.array([cuts[layer] for layer in full], bool)
-    single = sum(entering[layer] for layer in runs if layer >= body.cutting_layers)
+    entering = (tokens, *left)
+    came, went = np.array(entering[: len(left)], np.float64), np.array(left, np.float64)
+    is_cut = np.array(candidate.find_cuts(body) if is_frozen else (True,) * len(left), bool)
+    single = entering[-1] if body.has_single_token_layer else 0
     steps = float((-came % block).sum() + (-went % block).sum()) if block else 0.0
     return np.array(
         [
-            *(1.0, float(len(runs)), came.sum(), (came**2).sum(), went.sum()),
+            *(1.0, float(len(candidate.list_running(body))), came.sum(), (came**2).sum(), went.sum()),
             *(is_cut.sum(), came[is_cut].sum(), (came[is_cut] ** 2).sum()),
             *(float(single), float(not is_frozen), 0.0 if is_frozen else came.sum(), steps),
         ],

@@ -6,6 +6,7 @@ what becomes faster when lengths are frozen in. All are measured at the data's o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,9 +77,12 @@ def measure_time_model(
         The model.
     """
     generator = np.random.default_rng(seed)
+    drawer = replace(space, most_left_out=0)  # a layer less is one term less: no graphs are made to learn that
     uniform, staircase = _FROZEN_SHARES
     frozen = [space.full(), space.uniform(uniform), space.staircase(staircase)]
-    frozen += [space.draw(generator) for _ in range(_DRAWN_FROZEN)]
+    frozen += [drawer.draw(generator) for _ in range(_DRAWN_FROZEN)]
+    if space.most_left_out:
+        frozen.append(space.leave_out(space.uniform(uniform), [0]))
     named = {f"timed-{number}": candidate for number, candidate in enumerate(frozen)}
     with progress.stage("freeze graphs to time"):
         respondents = graphs.freeze(named, workplace.frozen / "timed")
@@ -87,7 +91,7 @@ def measure_time_model(
     for number in range(_ANYTIME_CONFIGS):
         tokens = lengths.sample[number % len(lengths.sample)]
         share = float(generator.uniform(0.1, 1.0))
-        shapes = (space.draw(generator), space.draw(generator), space.uniform(share), space.staircase(share))
+        shapes = (drawer.draw(generator), drawer.draw(generator), space.uniform(share), space.staircase(share))
         candidate = shapes[number // len(lengths.sample) % len(shapes)]
         plan.append((candidate, tokens, False))
         turns.append(make_turn(graphs.ask_candidate(candidate), tokens, graphs.model))

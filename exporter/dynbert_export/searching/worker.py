@@ -186,7 +186,7 @@ class Worker:
         candidate = self.space.suggest(trial)
         if FAMILY not in trial.user_attrs:
             trial.set_user_attr(FAMILY, sampler.value)
-        trial.set_user_attr("lengths", str(candidate.lengths))
+        trial.set_user_attr("config", str(candidate))
         trial.set_user_attr("milliseconds", self.predict_ms(candidate))
         self.storage.record_heartbeat(trial._trial_id)  # noqa: SLF001  (the thread that does so may be late)
         trial.set_user_attr(_KEY, resolve_key(candidate, self.lengths.distinct, self.body))  # last: see _fail_stale

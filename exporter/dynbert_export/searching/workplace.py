@@ -6,7 +6,6 @@ however it dies. What is written appears whole.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -18,13 +17,13 @@ import numpy as np
 
 from dynbert.errors import InputError
 from dynbert.manifest import MANIFEST_FILE, check_files, read_manifest
-from dynbert_export.errors import ExportError
 from dynbert_export.pipeline import export_bundle
+from dynbert_export.searching.disk import explain_disk, write_json_whole
 from dynbert_export.searching.fingerprint import check_same
 from dynbert_export.searching.graphs import SearchGraphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from filelock import BaseFileLock
     from numpy.typing import NDArray
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     from dynbert_export.options.config import ExportConfig
     from dynbert_export.progress import Progress
 
-__all__ = ["Workplace", "explain_disk"]
+__all__ = ["Workplace"]
 
 _POLL_SECONDS = 0.2
+_LOCK, _END_LOCK = "lock", "end.lock"
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,27 @@ class Workplace:
         Raises:
             ExportError: If the disk refuses.
         """
+        return self._lock(_LOCK)
+
+    def lock_end(self) -> BaseFileLock:
+        """Return the lock under which one process concludes the study while the others wait for what it found.
+
+        It is taken before ``lock``, never behind it.
+
+        Returns:
+            The lock, not taken.
+
+        Raises:
+            ExportError: If the disk refuses.
+        """
+        return self._lock(_END_LOCK)
+
+    def _lock(self, name: str) -> BaseFileLock:
         from filelock import FileLock
 
         with explain_disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "lock", poll_interval=_POLL_SECONDS)
+        return FileLock(self.folder / name, poll_interval=_POLL_SECONDS)
 
     def check(self, fingerprint: Mapping[str, Any]) -> None:
         """See that the folder is of this search, and note so where it is new.
@@ -110,7 +126,9 @@ class Workplace:
         if path.is_file():
             check_same(_read_json(path), fingerprint, self.folder)
             return
-        others = sorted(each.name for each in self.folder.iterdir() if each.name != "lock" and each.name[0] != ".")
+        others = sorted(
+            each.name for each in self.folder.iterdir() if each.name not in {_LOCK, _END_LOCK} and each.name[0] != "."
+        )
         if others:
             raise InputError(
                 f"A study's working folder must be new or dynbert's own, got other files in {self.folder}: "
@@ -175,42 +193,6 @@ class Workplace:
 
     def _scores(self, key: str) -> Path:
         return self.folder / "scores" / f"{key}.npz"
-
-
-@contextlib.contextmanager
-def explain_disk(place: Path) -> Iterator[None]:
-    """Say what the disk refused.
-
-    Args:
-        place: Where something was to be written.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ExportError: In place of what the system raised.
-    """
-    try:
-        yield
-    except OSError as err:
-        raise ExportError(
-            f"{place} must be writable, got: {err.strerror or err}. Finished trials stay; the same command goes on."
-        ) from err
-
-
-def write_json_whole(path: Path, value: Any) -> None:
-    """Write a JSON file that is there as a whole or not at all.
-
-    Args:
-        path: The file.
-        value: What it is to hold.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from dynbert.lengths import LengthConfig
 from dynbert_export.graph.freeze import freeze, hide_kept_positions
-from dynbert_export.graph.weights_file import save_sharing_weights
+from dynbert_export.graph.weights_file import save_beside_weights, save_sharing_weights
 from tests.helpers.graphs import assert_informative, make_feed, parse_graph, run_graph_in_memory, serialize
 
 _WEIGHTS = "weights.fp32.bin"
@@ -143,3 +143,15 @@ def test_saving_twice_gives_equal_files(graphs, tmp_path):
         save_sharing_weights(graphs, tmp_path / name, _WEIGHTS)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_graph_is_added_to_weights_that_are_there(graphs, tmp_path):
+    [full] = save_sharing_weights({"full.onnx": graphs["full.onnx"]}, tmp_path, _WEIGHTS)
+    size = (tmp_path / _WEIGHTS).stat().st_size
+    save_beside_weights(ir.load(full), tmp_path / "again.onnx", _WEIGHTS)
+    assert {path.name for path in tmp_path.iterdir()} == {"full.onnx", "again.onnx", _WEIGHTS}
+    assert (tmp_path / _WEIGHTS).stat().st_size == size
+    assert _external(tmp_path / "again.onnx") == _external(full)
+    with pytest.raises(ValueError, match=rf"must be in {_WEIGHTS}, got "):
+        save_beside_weights(graphs["full.onnx"], tmp_path / "other.onnx", _WEIGHTS)
+    assert not (tmp_path / "other.onnx").exists()

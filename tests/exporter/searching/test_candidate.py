@@ -30,6 +30,23 @@ def test_a_last_layer_for_one_token_cuts_nothing():
     assert candidate.resolve(10, body) == (5, 5)
 
 
+@pytest.mark.parametrize("layers", [(0, 1, 2), (0, 2), (1, 2), (0, 1), (1,)])
+def test_cuts_without_some_layers_are_those_of_the_frozen_graph(layers):
+    config = LengthConfig((0.9, 0.5, 0.5))
+    spec = GraphSpec(num_layers=3, max_length=64, always_keep_cls_token=True, layers=layers)
+    candidate = Candidate(config, layers)
+    assert list(candidate.find_cuts(_BODY)) == _find_drops(config, layers, spec)
+    assert candidate.resolve(10, _BODY) == tuple((9, 5, 5)[layer] for layer in layers)
+
+
+def test_whichever_layer_runs_last_does_so_for_one_token_where_the_models_last_does():
+    body = Body(num_layers=3, cutting_layers=2, max_length=64, always_keep_cls_token=True)
+    lengths = LengthConfig((0.9, 0.5, 0.5))
+    assert Candidate(lengths, (0, 1)).list_cutting(body) == (0,)
+    assert Candidate(lengths, (0, 1)).resolve(10, body) == (9,)
+    assert Candidate(lengths, (2,)).find_cuts(body) == ()
+
+
 def test_candidates_that_keep_the_same_have_one_key():
     half, nearly = Candidate(LengthConfig((0.5, 0.5, 0.5))), Candidate(LengthConfig((0.501, 0.5, 0.5)))
     counts = Candidate(LengthConfig((10, 10, 10)))

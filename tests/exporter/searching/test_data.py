@@ -14,7 +14,7 @@ from dynbert_export.checkpoint.load import load_checkpoint
 from dynbert_export.data.files import load_texts
 from dynbert_export.options.search import make_search_config
 from dynbert_export.searching import fingerprint
-from dynbert_export.searching.checks import check_fit
+from dynbert_export.searching.checks import check_fit, check_known, most_left_out
 from dynbert_export.searching.data import digest_data, read_parts, write_calibration
 from dynbert_export.searching.fingerprint import check_same, make_fingerprint
 from dynbert_export.searching.splitting import is_retrieval
@@ -134,6 +134,20 @@ def test_data_of_every_task_is_scored_with_made_up_answers(tmp_path, task):
     data = write_queries(tmp_path / "queries.json") if is_embedder else _write(task, tmp_path)
     for part in read_parts(_config(data), checkpoint):
         check_fit(part, checkpoint, None)
+
+
+@pytest.mark.parametrize(("asked", "layers", "expected"), [(None, 6, 2), (None, 2, 0), (0, 6, 0), (3, 6, 3), (9, 6, 5)])
+def test_a_third_of_the_layers_may_be_left_out_unless_asked_otherwise(texts, asked, layers, expected):
+    assert most_left_out(_config(texts, leave_out_layers=asked), layers) == expected
+
+
+def test_profiles_to_try_first_are_held_to_the_model_and_the_space(texts):
+    config = _config(texts, export={"profiles": {"mine": {"layer_config": [0]}}})
+    with pytest.raises(InputError, match=r"at most 1 layers, got 2 of mine. Pass --leave-out-layers 2\."):
+        check_known(config, num_layers=3, max_length=64)
+    check_known(config.model_copy(update={"leave_out_layers": 2}), num_layers=3, max_length=64)
+    with pytest.raises(InputError, match="Profile mine"):
+        check_known(_config(texts, export={"profiles": {"mine": [0.5]}}), num_layers=3, max_length=64)
 
 
 def test_fingerprints_follow_what_decides_and_nothing_else(classifier, texts, monkeypatch, tmp_path):

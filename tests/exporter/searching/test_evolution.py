@@ -65,8 +65,9 @@ def test_mutation_reaches_neighbours_and_what_lies_between():
     assert len({round(share, 3) for share in middles}) > 50
 
 
-def _space(*kinds, layers=4):
-    return Space(Body(layers, layers, 128, always_keep_cls_token=True), kinds or (LengthKind.FRACTIONS,), 100)
+def _space(*kinds, layers=4, most_left_out=0):
+    body = Body(layers, layers, 128, always_keep_cls_token=True)
+    return Space(body, kinds or (LengthKind.FRACTIONS,), 100, most_left_out)
 
 
 def _judge(space, trial):
@@ -88,9 +89,9 @@ def _run(space, sampler, trials, *, seed=0):
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("sampler", list(SamplerOption))
-@pytest.mark.parametrize("kinds", [(LengthKind.FRACTIONS,), tuple(LengthKind)])
-def test_every_sampler_repeats_itself_by_its_seed(sampler, kinds):
-    space = _space(*kinds)
+@pytest.mark.parametrize(("kinds", "most_left_out"), [((LengthKind.FRACTIONS,), 0), (tuple(LengthKind), 2)])
+def test_every_sampler_repeats_itself_by_its_seed(sampler, kinds, most_left_out):
+    space = _space(*kinds, most_left_out=most_left_out)
     one, again, other = (_run(space, sampler, 30, seed=seed) for seed in (1, 1, 2))
     configs = [[str(space.decode(trial.params)) for trial in study.trials] for study in (one, again, other)]
     assert configs[0] == configs[1]
@@ -158,3 +159,24 @@ def test_both_kinds_are_bred():
     study = _run(space, SamplerOption.EVOLUTION, 60)
     kinds = {trial.params[KIND] for trial in study.trials}
     assert kinds == {kind.value for kind in LengthKind}
+
+
+def test_layers_are_left_out_where_that_wins_and_run_where_it_does_not():
+    space = _space(most_left_out=2)
+
+    def judge(trial):
+        """The second layer does nothing; without the last one nothing is right."""
+        candidate = space.suggest(trial)
+        running = candidate.list_running(space.body)
+        left = [share for layer, share in enumerate(space.shares_of(candidate)) if layer in running]
+        return (1.0 if 3 in running else 0.1) * min(1.0, 0.5 + left[-1]), sum(left) + 0.1
+
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(120):
+        study.sampler = EvolutionSampler(space, seed=number)
+        study.optimize(judge, n_trials=1)
+    front = [space.decode(trial.params).list_running(space.body) for trial in study.best_trials]
+    good = [layers for layers, trial in zip(front, study.best_trials, strict=True) if trial.values[0] > 0.5]
+    assert len(good) > 5
+    assert all(3 in layers for layers in good)
+    assert sum(1 not in layers for layers in good) > len(good) / 2

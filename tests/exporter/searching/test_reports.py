@@ -19,6 +19,7 @@ from dynbert_export.searching.outputs import check_outputs, list_outputs, write_
 from dynbert_export.searching.plot import plot_search
 from dynbert_export.searching.recipe import write_recipe
 from dynbert_export.searching.reporting import keep_report, read_report
+from dynbert_export.searching.results import FoundProfile
 from dynbert_export.searching.table import list_remarks, report_table
 
 
@@ -53,6 +54,19 @@ def test_the_recipe_is_an_exports(report, tmp_path):
         "accurate": LengthConfig((0.8, 0.5, 0.4)),
         "fast": LengthConfig((0.5, 0.5, 0.4)),
     }
+
+
+def test_the_recipe_says_which_layers_run(report, tmp_path):
+    profiles = {
+        **report.profiles,
+        "accurate": FoundProfile((0.8, 0.8, 0.4), (0, 2)),
+        "fast": FoundProfile(None, (0, 1)),
+    }
+    text = write_recipe(dataclasses.replace(report, profiles=profiles), _config(tmp_path), tmp_path / "c.jsonl")
+    assert "  accurate: {length_config: [0.8, 0.8, 0.4], layer_config: [0, 2]}\n" in text
+    found = {profile.name: profile for profile in _read(text, tmp_path).profiles}
+    assert (found["accurate"].lengths, found["accurate"].layers) == (LengthConfig((0.8, 0.8, 0.4)), (0, 2))
+    assert (found["fast"].lengths, found["fast"].layers) == (None, (0, 1))
 
 
 def test_the_recipe_says_where_each_profile_comes_from(report, tmp_path):

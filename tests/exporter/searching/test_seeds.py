@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from dynbert.lengths import LengthConfig
@@ -50,6 +52,18 @@ def test_families_have_their_shapes_and_even_times():
 
 def test_few_trials_get_few_seeds_and_many_not_all():
     assert [len(_seeds(trials)) for trials in (5, 50, 1000)] == [1 + 3 * 2, 1 + 3 * 5, 1 + 3 * 12]
+
+
+def test_layers_are_left_out_one_by_one_where_they_are_searched():
+    space = dataclasses.replace(_SPACE, most_left_out=2)
+    seeds = make_seeds(space, _predict, trials=100, known=[], seed=0)
+    layers = [candidate for family, candidate in seeds if family == "layers"]
+    assert [candidate.list_running(space.body) for candidate in layers] == [
+        tuple(layer for layer in range(6) if layer != left) for left in range(6)
+    ]
+    assert all(not any(candidate.find_cuts(space.body)) for candidate in layers)
+    few = make_seeds(space, _predict, trials=20, known=[], seed=0)
+    assert sum(family == "layers" for family, _ in few) == 2
 
 
 def test_the_seed_decides_the_spread():

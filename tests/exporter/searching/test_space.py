@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,14 +23,17 @@ def spaces(draw):
     max_length = draw(st.integers(8, 512))
     cutting = draw(st.integers(max(layers - 1, 1), layers))
     body = Body(layers, cutting, max_length, draw(st.booleans()))
-    return Space(body, draw(_KINDS), draw(st.integers(4, max_length)))
+    return Space(body, draw(_KINDS), draw(st.integers(4, max_length)), draw(st.integers(0, layers - 1)))
 
 
 @st.composite
 def drawn(draw):
     """A space and parameters that a sampler may choose."""
     space = draw(spaces())
-    values = {f"drop_{layer}": draw(st.floats(0.0, 1.0)) for layer in range(space.body.cutting_layers)}
+    names = [f"drop_{layer}" for layer in range(space.body.cutting_layers)]
+    if space.most_left_out:
+        names += ["leave_out", *(f"keep_layer_{layer}" for layer in range(space.body.num_layers))]
+    values: dict = {name: draw(st.floats(0.0, 1.0)) for name in names}
     if len(space.kinds) > 1:
         values[KIND] = draw(st.sampled_from(list(LengthKind))).value
     return space, values
@@ -45,6 +50,11 @@ def test_any_parameters_give_a_valid_config(case):
     assert kind in space.kinds
     assert kind.value == values.get(KIND, kind.value)
     assert min(space.shares_of(candidate)) >= LEAST_SHARE
+    running = candidate.list_running(space.body)
+    assert space.body.num_layers - len(running) <= space.most_left_out
+    if candidate.layers is not None:
+        assert 0 < len(running) < space.body.num_layers
+        assert list(running) == sorted(set(running) & set(range(space.body.num_layers)))
 
 
 @given(drawn())
@@ -65,7 +75,7 @@ def test_what_keeps_all_of_the_longest_input_has_no_cut(case, data):
     before = (space.longest, *counts)
     for entering, left, is_cut in zip(before, counts, candidate.find_cuts(space.body), strict=False):
         assert is_cut or left == entering
-    if counts[0] == space.longest:
+    if counts and counts[0] == space.longest:
         assert not candidate.find_cuts(space.body)[0]
         assert candidate.resolve(tokens, space.body)[0] == tokens
 
@@ -100,6 +110,32 @@ def test_random_candidates_drop_something_somewhere_and_not_everywhere(layers):
     left = np.array([space.shares_of(space.draw(generator))[-1] for _ in range(2000)])
     assert np.quantile(left, 0.1) < 0.1
     assert np.quantile(left, 0.9) > 0.8
+
+
+def test_layers_that_do_not_run_drop_nothing():
+    space = _space(LengthKind.FRACTIONS)
+    candidate = space.leave_out(space.staircase(0.6**6), [0, 2])
+    assert candidate.layers == (1, 3, 4, 5)
+    assert candidate.lengths == LengthConfig((1.0, 0.36, 0.36, 0.13, 0.078, 0.05))
+    assert candidate.resolve(100, space.body) == (36, 13, 8, 5)
+    assert space.leave_out(candidate, []) == space.make(LengthKind.FRACTIONS, space.shares_of(candidate))
+
+
+@pytest.mark.parametrize("sampled", [0.0, 0.69, 0.7, 0.75, 0.84, 0.86, 1.0])
+def test_the_numbers_of_layers_say_which_ones_run(sampled):
+    space = dataclasses.replace(_space(LengthKind.FRACTIONS), most_left_out=2)
+    numbers = dict(zip((f"keep_layer_{layer}" for layer in range(6)), (0.5, 0.1, 0.9, 0.9, 0.2, 0.9), strict=True))
+    candidate = space.decode({**space.encode(space.full()), "leave_out": sampled, **numbers})
+    expected = (0, 1, 2, 3, 4, 5) if sampled <= 0.7 else (0, 2, 3, 4, 5) if sampled < 0.85 else (0, 2, 3, 5)
+    assert candidate.list_running(space.body) == expected
+
+
+def test_random_candidates_run_all_layers_in_most_cases():
+    space = dataclasses.replace(_space(LengthKind.FRACTIONS), most_left_out=2)
+    generator = np.random.default_rng(0)
+    left = [6 - len(space.draw(generator).list_running(space.body)) for _ in range(1000)]
+    assert 650 < left.count(0) < 750
+    assert left.count(1) > 100 < left.count(2)
 
 
 def test_a_config_of_the_other_kind_is_taken_as_the_nearest_one():

@@ -7,7 +7,8 @@ import pytest
 
 from dynbert.errors import InputError
 from dynbert_export.errors import ExportError
-from dynbert_export.searching.workplace import Workplace, explain_disk, write_json_whole
+from dynbert_export.searching.disk import explain_disk, write_json_whole
+from dynbert_export.searching.workplace import Workplace
 
 
 @pytest.fixture
