@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from dynbert.manifest import Task
 from tests.helpers.graphs import QuantizedModel, TracedModel, quantize_tiny_model, trace_tiny_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,10 +21,21 @@ def _one_torch_thread():
     torch.set_num_threads(1)
 
 
+class _TracedModels(dict[Task, TracedModel]):
+    """Each task's model, traced when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, task: Task) -> TracedModel:
+        self[task] = trace_tiny_model(self._folder / task.value, task)
+        return self[task]
+
+
 @pytest.fixture(scope="session")
 def traced_models(tmp_path_factory) -> dict[Task, TracedModel]:
-    folder = tmp_path_factory.mktemp("traced")
-    return {task: trace_tiny_model(folder / task.value, task) for task in Task}
+    return _TracedModels(tmp_path_factory.mktemp("traced"))
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+
 import pytest
 
 from dynbert.manifest import Task
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.commands import BUNDLE_OPTIONS, run_export
+from tests.helpers.shared import SharedFolders, shared_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,29 +23,35 @@ def _one_torch_thread():
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """One checkpoint a task."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {task: make_checkpoint(folder / task.value, task) for task in Task}
+    return SharedFolders(
+        shared_folder(tmp_path_factory, "checkpoints"), Task, lambda task, folder: make_checkpoint(folder, task)
+    )
 
 
 @pytest.fixture(scope="session")
 def bundles(checkpoints, tmp_path_factory):
     """One bundle a task, in both precisions, with a profile of counts and one of fractions."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for task, checkpoint in checkpoints.items():
-        run_export("--model", checkpoint, "-o", folder / task.value, *BUNDLE_OPTIONS)
-    return {task: folder / task.value for task in Task}
+    return SharedFolders(
+        shared_folder(tmp_path_factory, "bundles"),
+        Task,
+        lambda task, folder: run_export("--model", checkpoints[task], "-o", folder, *BUNDLE_OPTIONS),
+    )
 
 
 @pytest.fixture(scope="session")
 def token_states_bundle(checkpoints, tmp_path_factory):
     """The bundle for embeddings once more, with graphs that give token states."""
-    output = tmp_path_factory.mktemp("token-states") / "bundle"
+    model = checkpoints[Task.FEATURE_EXTRACTION]
     options = (*BUNDLE_OPTIONS, "--embeddings", "token-states")
-    run_export("--model", checkpoints[Task.FEATURE_EXTRACTION], "-o", output, *options)
-    return output
+    shared = SharedFolders(
+        shared_folder(tmp_path_factory, "token-states"),
+        ["bundle"],
+        lambda _, folder: run_export("--model", model, "-o", folder, *options),
+    )
+    return shared["bundle"]
 
 
 @pytest.fixture(scope="session")
 def bundles_for_optimum(bundles, token_states_bundle):
     """One bundle a task, with outputs that transformers' and optimum's classes have too."""
-    return {**bundles, Task.FEATURE_EXTRACTION: token_states_bundle}
+    return ChainMap({Task.FEATURE_EXTRACTION: token_states_bundle}, bundles)
