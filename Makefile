@@ -58,8 +58,8 @@ $(RECIPE)/report.html: $(RECIPE)/bundle/manifest.json
 test: $(INSTALLED)  ## Run the tests (under 10 minutes), TEST_WORKERS files of them at a time
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
-test-slow: $(INSTALLED)  ## Run the slow tests: real and BERT-base-sized models
-	$(BIN)/python -m pytest -m slow
+test-slow: $(INSTALLED)  ## Run the slow tests: real and BERT-base-sized models, searches whose workers are killed
+	$(BIN)/python -m pytest -m slow --numprocesses $(TEST_WORKERS) --dist loadfile
 
 test-tf:  ## Install the extra tf in an environment of its own and load checkpoints there that TensorFlow wrote
 	$(PYTHON) -m venv --clear $(TF_VENV)

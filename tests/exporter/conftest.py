@@ -8,6 +8,7 @@ import pytest
 
 from dynbert.manifest import Task
 from tests.helpers.graphs import QuantizedModel, TracedModel, quantize_tiny_model, trace_tiny_model
+from tests.helpers.tasks import EVERY_TASK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +44,10 @@ def traced_embedder(traced_models) -> TracedModel:
     return traced_models[Task.FEATURE_EXTRACTION]
 
 
-@pytest.fixture(params=[task.value for task in Task])
+@pytest.fixture(params=EVERY_TASK)
 def traced(request, traced_models) -> TracedModel:
     """Each task's model in turn."""
-    return traced_models[Task(request.param)]
+    return traced_models[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from dynbert_export.options.config import make_config
 from dynbert_export.pipeline import export_bundle
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.graphs import count_operators
+from tests.helpers.tasks import EVERY_TASK
 
 _STAGES = [
     "check",
@@ -199,7 +200,7 @@ def _spoil(scale, *, reduce_range=False):
 
 
 @pytest.mark.parametrize("scale", [-20.0, np.nan])
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_wrong_int8_answers_fail_the_gate(traced_models, tmp_path, task, scale):
     gates = {"max_fp32_share": 0}
     config = _config(traced_models[task], tmp_path / "out", quantize="dynamic", gates=gates)
@@ -220,7 +221,7 @@ _FORGIVING = {
 
 
 @pytest.mark.parametrize("scale", [-20.0, np.nan])
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task, scale):
     progress = _Recorder()
     # Exact on every CPU; but choices in the reduced range bear what is done to them here.

@@ -15,6 +15,7 @@ from dynbert.manifest import ANYTIME, FULL, Task
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.commands import run_export
 from tests.helpers.graphs import assert_informative, make_feed
+from tests.helpers.tasks import EVERY_TASK
 
 _TASKS = [pytest.param(task, id=task.value) for task in Task]
 _LENGTHS = (1, 2, 7, 33, 64)
@@ -100,7 +101,7 @@ def test_every_graph_passes_onnx_own_checks(bundles, task):
 
 
 @pytest.mark.parametrize("tokens", _LENGTHS)
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_frozen_graphs_equal_the_anytime_graph(bundles, task, tokens):
     _check_dropping_graphs(bundles[task], task, tokens, {"fast": (20, 10, 5), "half": (0.5, 0.3, 0.2)})
 

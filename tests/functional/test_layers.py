@@ -16,6 +16,7 @@ from dynbert.manifest import ANYTIME, FULL, Precision, Task, read_manifest
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.commands import invoke_export, run_export
 from tests.helpers.graphs import assert_informative, make_feed
+from tests.helpers.shared import SharedFolders, shared_folder
 
 _TASKS = [Task.QUESTION_ANSWERING, Task.TEXT_CLASSIFICATION, Task.FEATURE_EXTRACTION]
 _LAYERS = {"fast": (0, 3), "part": (1, 2), "short": (0, 2)}
@@ -30,17 +31,21 @@ _TEXTS = ["the old city was great", "a good story about the bridge and the river
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {task: make_checkpoint(folder / task.value, task, num_hidden_layers=4) for task in _TASKS}
+    return SharedFolders(
+        shared_folder(tmp_path_factory, "checkpoints-of-four-layers"),
+        _TASKS,
+        lambda task, folder: make_checkpoint(folder, task, num_hidden_layers=4),
+    )
 
 
 @pytest.fixture(scope="module")
 def bundles(checkpoints, tmp_path_factory):
     """One bundle a task; the profiles leave out the middle, both ends, and every other layer."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for task, checkpoint in checkpoints.items():
-        run_export("--model", checkpoint, "-o", folder / task.value, *_OPTIONS)
-    return {task: folder / task.value for task in _TASKS}
+    return SharedFolders(
+        shared_folder(tmp_path_factory, "bundles-of-some-layers"),
+        _TASKS,
+        lambda task, folder: run_export("--model", checkpoints[task], "-o", folder, *_OPTIONS),
+    )
 
 
 @pytest.mark.parametrize("task", _TASKS, ids=str)

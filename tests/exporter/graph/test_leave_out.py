@@ -44,6 +44,8 @@ _LENGTHS = (None, (20, 10, 5), (64, 9, 9), (0.5, 0.3, 0.2))
 _FEEDS = [make_feed(batch, tokens) for batch, tokens in ((1, 1), (4, 20), (2, 64))]
 _MEAN = Pooling(mode=PoolingMode.MEAN, normalize=True)
 _CLS = Pooling(mode=PoolingMode.CLS, normalize=False)
+_USUAL = {"every token", "CLS", "mean", "relative"}
+"""Kinds that differ most; the others are slow tests."""
 _KINDS = {
     "every token": lambda folder: trace_tiny_model(folder, Task.QUESTION_ANSWERING),
     "CLS": lambda folder: trace_tiny_model(folder, Task.TEXT_CLASSIFICATION),
@@ -103,7 +105,9 @@ def _assert_kept(outputs, kept, layers):
 
 
 @pytest.mark.parametrize("layers", _SUBSETS, ids=str)
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in _USUAL else pytest.mark.slow) for kind in _KINDS]
+)
 def test_graphs_equal_pytorch_with_these_layers(models, kind, layers):
     traced = models(kind)
     left, spec = leave_out_layers(traced.graph, layers, traced.spec), replace(traced.spec, layers=layers)

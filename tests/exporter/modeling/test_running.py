@@ -53,7 +53,13 @@ def test_half_precision_model_runs(length_config, dtype):
         torch.testing.assert_close(output.start_logits.float(), expected, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("model_class", [BertForQuestionAnswering, BertForSequenceClassification, BertForMaskedLM])
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        BertForSequenceClassification,
+        *(pytest.param(other, marks=pytest.mark.slow) for other in (BertForQuestionAnswering, BertForMaskedLM)),
+    ],
+)
 @torch.no_grad()
 def test_compiled_full_path_is_one_graph_and_equals_eager(model_class):
     model = make_model(model_class)
