@@ -207,9 +207,9 @@ def make_report() -> SearchReport:
             _graph("uniform (trial 2)", Role.UNIFORM, 0.88, 7.0, config="0.7,0.7,0.7", trial=2),
         ),
         contrasts=(
-            Contrast("accurate", Role.UNIFORM, "uniform (trial 2)", 7 / 6),
-            Contrast("accurate", Role.MACS, "accurate", 1.0),
-            Contrast("fast", Role.STAIRCASE, "full", 2.0),
+            Contrast("accurate", Role.UNIFORM, "uniform (trial 2)", 7 / 6, is_as_good=False),
+            Contrast("accurate", Role.MACS, "accurate", 1.0, is_as_good=True),
+            Contrast("fast", Role.STAIRCASE, "full", 2.0, is_as_good=True),
         ),
         refusals=(Refusal("balanced", "0.6,0.5,0.4", 3, "it is faster on no input than full, which is better"),),
         trials=trials,

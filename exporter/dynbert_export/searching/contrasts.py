@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dynbert_export.searching.space import Space
     from dynbert_export.searching.study import TrialRecord
 
-__all__ = ["find_contrasts", "propose_contrasts"]
+__all__ = ["find_best", "find_contrasts", "propose_contrasts"]
 
 _NEAR = 1.03
 """Shares whose ratio is below it are not told apart."""
@@ -81,3 +81,20 @@ def find_contrasts(
     if good:
         found[Role.MACS] = min(good, key=lambda each: (count(each), each.number))
     return found
+
+
+def find_best(records: Sequence[TrialRecord]) -> dict[Role, TrialRecord]:
+    """Return what a profile is compared with that is better than all of a family.
+
+    Args:
+        records: Of the study.
+
+    Returns:
+        Role -> the uniform config and the staircase of the highest quality, the fastest of equal ones.
+    """
+    best: dict[Role, TrialRecord] = {}
+    for role, families in _FAMILIES.items():
+        judged = [each for each in records if each.family in families and each.quality is not None]
+        if judged:
+            best[role] = max(judged, key=lambda each: (each.quality or 0.0, -each.milliseconds, -each.number))
+    return best

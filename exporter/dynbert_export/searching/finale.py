@@ -11,7 +11,7 @@ from dynbert.manifest import Precision
 from dynbert_export.errors import ExportError
 from dynbert_export.searching.aside import REFERENCE
 from dynbert_export.searching.choosing import fill_slots, list_slots, prefer_faster, refuse_again
-from dynbert_export.searching.contrasts import find_contrasts
+from dynbert_export.searching.contrasts import find_best, find_contrasts
 from dynbert_export.searching.front import Rival
 from dynbert_export.searching.macs import count_macs
 from dynbert_export.searching.results import Contrast, GraphResult, Role
@@ -91,7 +91,8 @@ class Finale:
         """
         full = self.worker.find_full(records)
         choice = self._choose(records, full)
-        against = {each.number: self._find_contrasts(each, records) for each in choice.profiles.values()}
+        best = find_best(records)
+        against = {each.number: best | self._find_contrasts(each, records) for each in choice.profiles.values()}
         others = [other for found in against.values() for other in found.values()]
         frozen = self.bench.open([*choice.profiles.values(), *others], full)
         graphs = {REFERENCE: self.bench.graphs.ask_full(Precision.FP32), **frozen}
@@ -218,5 +219,6 @@ def _compare_times(
         own = by_number[profile.number].measured_ms
         for role, record in against[profile.number].items():
             other = by_number[record.number]
-            contrasts.append(Contrast(name, role, other.name, other.measured_ms / own))
+            is_as_good = (record.quality or 0.0) >= (profile.quality or 0.0)
+            contrasts.append(Contrast(name, role, other.name, other.measured_ms / own, is_as_good=is_as_good))
     return tuple(contrasts)

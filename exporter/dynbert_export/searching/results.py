@@ -87,6 +87,8 @@ class Contrast:
     """Name of the graph that it is compared with."""
     speed_ratio: float
     """That graph's measured time by the profile's: how many times as fast the profile is."""
+    is_as_good: bool
+    """Whether the graph is at least as good on the part that was searched by; if not, none of its family is."""
 
 
 @dataclass(frozen=True)

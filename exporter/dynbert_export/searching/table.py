@@ -78,13 +78,14 @@ def list_remarks(report: SearchReport) -> Iterator[str]:
     for refusal in report.refusals:
         yield f"{refusal.name} ({refusal.config}, trial {refusal.trial}) was refused: {refusal.reason}."
     for name in report.profiles:
-        ratios = [
-            f"{contrast.speed_ratio:.2f} times as fast as the {_WORDS[contrast.role]} ({contrast.graph})"
-            for contrast in report.contrasts
-            if contrast.profile == name
-        ]
-        if ratios:
-            yield f"{name} is {', '.join(ratios)}, each of at least its quality."
+        for is_as_good, words in _WORDS.items():
+            ratios = [
+                f"{contrast.speed_ratio:.2f} times as fast as the {words[contrast.role]} ({contrast.graph})"
+                for contrast in report.contrasts
+                if contrast.profile == name and contrast.is_as_good is is_as_good
+            ]
+            if ratios:
+                yield f"{name} is {', '.join(ratios)}, {_QUALITIES[is_as_good]}."
     error, one_speed = report.final_error, report.final_error_at_one_speed
     yield (
         f"Time model: off by {_share(error.median)} (median) and {_share(error.percentile_95)} (95th percentile) on "
@@ -101,10 +102,15 @@ def list_remarks(report: SearchReport) -> Iterator[str]:
 
 
 _WORDS = {
-    Role.UNIFORM: "fastest uniform config",
-    Role.STAIRCASE: "fastest staircase",
-    Role.MACS: "config of the fewest operations",
+    True: {
+        Role.UNIFORM: "fastest uniform config",
+        Role.STAIRCASE: "fastest staircase",
+        Role.MACS: "config of the fewest operations",
+    },
+    False: {Role.UNIFORM: "best uniform config", Role.STAIRCASE: "best staircase"},
 }
+"""Whether it is as good -> role -> what it is called."""
+_QUALITIES = {True: "each of at least its quality", False: "of which none has its quality"}
 
 
 def _share(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dynbert.lengths import LengthConfig
 from dynbert_export.searching.candidate import Candidate
 from dynbert_export.searching.choosing import Slots, fill_slots, list_slots, prefer_faster, refuse_again
-from dynbert_export.searching.contrasts import find_contrasts
+from dynbert_export.searching.contrasts import find_best, find_contrasts
 from dynbert_export.searching.front import Rival
 from dynbert_export.searching.results import Role
 from dynbert_export.searching.study import TrialRecord
@@ -128,7 +128,9 @@ def test_contrasts_are_the_fastest_of_their_family_that_are_as_good():
     assert {role: each.number for role, each in found.items()} == {Role.UNIFORM: 11, Role.STAIRCASE: 0, Role.MACS: 2}
 
 
-def test_a_profile_that_is_better_than_all_else_has_nothing_to_be_compared_with_but_itself():
-    profile = _record(1, 0.99, 6.0)
-    found = find_contrasts(profile, [_FULL, profile], lambda _: 1.0)
-    assert found == {Role.MACS: profile}
+def test_a_profile_that_is_better_than_all_else_is_compared_with_the_best_of_each_family():
+    profile, given_up = _record(1, 0.99, 6.0), _record(4, None, 1.0, "uniform")
+    records = [_FULL, profile, _record(2, 0.9, 7.0, "uniform"), _record(3, 0.95, 7.5, "staircase"), given_up]
+    assert find_contrasts(profile, records, lambda _: 1.0) == {Role.MACS: profile}
+    assert {role: each.number for role, each in find_best(records).items()} == {Role.UNIFORM: 2, Role.STAIRCASE: 3}
+    assert find_best([_FULL, profile]) == {Role.UNIFORM: _FULL, Role.STAIRCASE: _FULL}
