@@ -199,7 +199,7 @@ def _spoil(scale, *, reduce_range=False):
     return replace
 
 
-@pytest.mark.parametrize("scale", [-20.0, np.nan])
+@pytest.mark.parametrize("scale", [-20.0, pytest.param(np.nan, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", EVERY_TASK)
 def test_wrong_int8_answers_fail_the_gate(traced_models, tmp_path, task, scale):
     gates = {"max_fp32_share": 0}
@@ -220,7 +220,7 @@ _FORGIVING = {
 }
 
 
-@pytest.mark.parametrize("scale", [-20.0, np.nan])
+@pytest.mark.parametrize("scale", [-20.0, pytest.param(np.nan, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", EVERY_TASK)
 def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task, scale):
     progress = _Recorder()
@@ -315,7 +315,7 @@ def test_torch_threads_are_put_back(traced_embedder, tmp_path):
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("alpha", ["none", "auto"])
+@pytest.mark.parametrize("alpha", ["none", pytest.param("auto", marks=pytest.mark.slow)])
 def test_export_without_smoothing(traced_embedder, tmp_path, alpha):
     progress = _Recorder()
     config = _config(traced_embedder, tmp_path / "out", smooth_quant_alpha=alpha, target="avx2")

@@ -12,6 +12,7 @@ import dynbert
 from dynbert.cli import main
 from dynbert.manifest import Task
 from tests.helpers.checkpoints import VOCABULARY
+from tests.helpers.tasks import EVERY_TASK
 
 _TEXT = "The old train to the city was late, and nobody at the station knew why."
 _NEXT = "So we took a bus."
@@ -33,7 +34,6 @@ _COMMANDS = {
     Task.MULTIPLE_CHOICE: ("--text", _TEXT, "--choice", _NEXT, "--choice", "Nobody."),
     Task.PRETRAINING: ("--text", _MASKED, "--text-pair", _NEXT),
 }
-_TASKS = [pytest.param(task, id=task.value) for task in Task]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,7 @@ def _softmax(logits):
     return logits.double().softmax(-1).numpy()
 
 
+@pytest.mark.slow
 def test_labels_of_words_are_those_of_the_pipeline(load_fp32, checkpoints):
     import transformers
 
@@ -84,6 +85,7 @@ def test_labels_of_words_are_those_of_the_pipeline(load_fp32, checkpoints):
         assert entity.text == _TEXT[entity.start : entity.end]
 
 
+@pytest.mark.slow
 def test_masks_are_filled_as_by_the_pipeline(load_fp32, checkpoints):
     import transformers
 
@@ -98,6 +100,7 @@ def test_masks_are_filled_as_by_the_pipeline(load_fp32, checkpoints):
         assert scores == pytest.approx([item["score"] for item in candidates], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_next_sentence_is_judged_as_by_transformers(load_fp32, transformers_output):
     output, _ = transformers_output(Task.NEXT_SENTENCE_PREDICTION, _TEXT, _NEXT)
     answer = load_fp32(Task.NEXT_SENTENCE_PREDICTION)(_TEXT, text_pair=_NEXT)
@@ -105,6 +108,7 @@ def test_next_sentence_is_judged_as_by_transformers(load_fp32, transformers_outp
     assert answer.is_next == (output.logits[0, 0] >= output.logits[0, 1]).item()
 
 
+@pytest.mark.slow
 def test_choices_are_scored_as_by_transformers(load_fp32, transformers_output):
     choices = _ARGUMENTS[Task.MULTIPLE_CHOICE]["choices"]
     output, _ = transformers_output(Task.MULTIPLE_CHOICE, [_TEXT] * len(choices), choices)
@@ -114,6 +118,7 @@ def test_choices_are_scored_as_by_transformers(load_fp32, transformers_output):
     assert (answer.index, answer.text) == (wanted.argmax(), choices[wanted.argmax()])
 
 
+@pytest.mark.slow
 def test_pretraining_heads_answer_as_in_transformers(load_fp32, transformers_output):
     output, encoded = transformers_output(Task.PRETRAINING, _MASKED, _NEXT)
     answer = load_fp32(Task.PRETRAINING)(_MASKED, text_pair=_NEXT, top_k=3)
@@ -132,7 +137,7 @@ def test_pairs_are_classified_as_by_transformers(load_fp32, transformers_output)
     assert tuple(answer.scores.values()) == pytest.approx(_softmax(output.logits)[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_every_profile_and_precision_answers(bundles, task):
     for precision in ("int8", "fp32"):
         model = dynbert.load(bundles[task], threads=1, precision=precision)
@@ -141,7 +146,7 @@ def test_every_profile_and_precision_answers(bundles, task):
         assert model(**_ARGUMENTS[task], length_config=(0.8, 0.5, 0.2)) is not None
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_command_answers(bundles, task):
     options = _COMMANDS.get(task, ("--text", _TEXT))
     printed = CliRunner().invoke(main, ["run", str(bundles[task]), "--profile", "fast", *options])

@@ -23,7 +23,7 @@ _TEXTS = ["the old city was great", _LONG, "water", "what is the new movie about
 _MODES = {"mean": ("mean_tokens", True), "cls": ("cls_token", False)}
 
 
-@pytest.fixture(scope="module", params=list(_MODES))
+@pytest.fixture(scope="module", params=["mean", pytest.param("cls", marks=pytest.mark.slow)])
 def forms(request, tmp_path_factory):
     """A checkpoint's pooled bundle and its bundle of token states."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -17,7 +17,6 @@ from tests.helpers.commands import run_export
 from tests.helpers.graphs import assert_informative, make_feed
 from tests.helpers.tasks import EVERY_TASK
 
-_TASKS = [pytest.param(task, id=task.value) for task in Task]
 _LENGTHS = (1, 2, 7, 33, 64)
 _CHOICES = 3
 
@@ -83,12 +82,12 @@ def _check_dropping_graphs(bundle, task, tokens, profiles):
 
 
 @pytest.mark.parametrize("tokens", _LENGTHS)
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_full_graphs_equal_transformers(bundles_for_optimum, checkpoints, task, tokens):
     _check_full_graphs(bundles_for_optimum[task], checkpoints[task], task, tokens)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_every_graph_passes_onnx_own_checks(bundles, task):
     """Other tools infer shapes from the file; what it states must not contradict what is inferred."""
     graphs = sorted(bundles[task].glob("*.onnx"))
@@ -107,7 +106,7 @@ def test_frozen_graphs_equal_the_anytime_graph(bundles, task, tokens):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_graphs_of_the_longest_inputs_equal_transformers(tmp_path, task):
     checkpoint = make_checkpoint(tmp_path / "model", task, max_position_embeddings=512)
     profiles = {"fast": (200, 80, 20), "half": (0.8, 0.6, 0.3)}

@@ -19,10 +19,10 @@ from dynbert.manifest import ANYTIME, FULL, Embeddings, Precision, Target, Task,
 from tests.helpers.checkpoints import edit_json, make_checkpoint
 from tests.helpers.commands import BUNDLE_OPTIONS, run_export, start_export
 from tests.helpers.graphs import assert_informative, make_feed
+from tests.helpers.tasks import EVERY_TASK
 
 _TEXTS = ["the old city was great", "a good story about the bridge and the river at night", "water"]
 _PROFILES = (FULL, "fast", "half", ANYTIME)
-_TASKS = [pytest.param(task, id=task.value) for task in Task]
 
 
 def _copy_of_the_graphs_and_weights(bundle):
@@ -39,7 +39,7 @@ def _int8_weights(path):
     return [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in names]
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_bundle_has_every_file_and_no_other(bundles, task):
     graphs = {f"{profile}.{precision}.onnx" for profile in _PROFILES for precision in ("int8", "fp32")}
     weights = {"weights.int8.bin", "weights.fp32.bin"}
@@ -60,7 +60,7 @@ def test_bundle_of_token_states_has_the_files_of_sentence_transformers_too(bundl
     assert (states - pooled, pooled - states) == (added, set())
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_manifest_says_what_was_found(bundles, task):
     manifest = read_manifest(bundles[task])
     assert (manifest.model.task, manifest.model.max_length, manifest.model.num_layers) == (task, 64, 3)
@@ -81,7 +81,7 @@ def test_manifest_says_what_was_found(bundles, task):
     assert full.quality.value == pytest.approx(1)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_dynbert_verify_passes(bundles, task):
     result = CliRunner().invoke(runtime_cli.main, ["verify", str(bundles[task]), "--threads", "1"])
     assert result.exit_code == 0, result.output
@@ -114,7 +114,7 @@ def test_runtime_embeds(bundles, precision):
         assert_informative(embeddings)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_fp32_full_equals_transformers(bundles_for_optimum, checkpoints, task):
     import torch
     import transformers
@@ -134,7 +134,7 @@ def test_fp32_full_equals_transformers(bundles_for_optimum, checkpoints, task):
             np.testing.assert_allclose(array[valid], wanted[valid], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_graphs_run_in_plain_onnxruntime(bundles, task):
     feed = _make_feed(task, 3, 20)
     for precision in ("int8", "fp32"):
@@ -178,7 +178,7 @@ def test_graphs_load_in_optimum(bundles_for_optimum, task, file):
         np.testing.assert_allclose(outputs[name].numpy(), array, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_profiles_of_one_bundle_answer_differently(bundles, task):
     model = dynbert.load(bundles[task], threads=1, precision="fp32")
     feed = _make_feed(task, 3, 40)
@@ -189,7 +189,7 @@ def test_profiles_of_one_bundle_answer_differently(bundles, task):
         assert all(np.abs(run - other).max() > 1e-3 for other in runs[:index])
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_anytime_graph_equals_the_profile_of_the_same_lengths(bundles, task):
     model = dynbert.load(bundles[task], threads=1, precision="fp32")
     feed = _make_feed(task, 3, 40)
@@ -235,7 +235,7 @@ def test_int8_graphs_only_by_default(checkpoints, tmp_path):
     assert max(np.abs(w.astype(int)).max() for w in _int8_weights(tmp_path / "out" / "full.int8.onnx")) == 127
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_weights_have_seven_bits_when_the_target_is_avx2(bundles, task):
     weights = _int8_weights(bundles[task] / "fast.int8.onnx")
     assert len(weights) == 18
@@ -433,6 +433,7 @@ def test_every_kind_of_classifier_exports(tmp_path, problem_type):
     assert len(dynbert.load(tmp_path / "out", threads=1)(_TEXTS)) == 3
 
 
+@pytest.mark.slow
 def test_command_prints_nothing_of_other_packages(checkpoints, tmp_path):
     """In a process of its own, where no test runner holds back what a package prints or warns of."""
     process = start_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], "-o", tmp_path / "out", "--quiet")

@@ -233,7 +233,10 @@ def test_existing_output_is_refused_at_once(model, tmp_path, make, arguments, me
                 *("even with 9 of 18 products in fp32, bert.encoder.layer.", "first (max_fp32_share 0.5)."),
             ],
         ),
-        ("int8_min_cosine: 1.0, max_fp32_share: 1", ["even with 17 of 18 products in fp32, "]),
+        pytest.param(
+            *("int8_min_cosine: 1.0, max_fp32_share: 1", ["even with 17 of 18 products in fp32, "]),
+            marks=pytest.mark.slow,
+        ),
         ("int8_min_cosine: 1.0, max_fp32_share: 0", ["got full.int8.onnx 0.9", "(max_fp32_share 0). Calibrate on"]),
     ],
 )

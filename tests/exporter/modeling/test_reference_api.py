@@ -109,6 +109,7 @@ def test_every_head_takes_the_arguments_of_dropping(name):
         assert callable(getattr(getattr(modeling, name), method))
 
 
+@pytest.mark.slow
 def test_script_for_the_reference_runs_with_only_the_import_changed(tmp_path):
     command = [sys.executable, "-W", "error", "-c", SCRIPT, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
