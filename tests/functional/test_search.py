@@ -37,7 +37,7 @@ from tests.helpers.searching import (
 )
 from tests.helpers.training import write_choices, write_lines, write_pairs, write_questions, write_words
 
-_TRIALS = 10
+_TRIALS = 12
 _IMPATIENT = "import dynbert_export.searching.study as study\nstudy._HEARTBEAT_SECONDS, study._GRACE_SECONDS = 1, 4\n"
 """Workers notice within seconds that another one was killed."""
 
@@ -163,7 +163,7 @@ def test_trials_are_as_many_as_were_asked_for_and_begin_with_what_people_would_t
     assert len(trials) == len(_finished(folder / "study.db", "dynbert-search-random")) == _TRIALS
     families = [each["family"] for each in trials]
     assert families[:2] == ["full", "mine"]
-    assert {"uniform", "staircase", "spread", "layers"} <= set(families)
+    assert {"uniform", "staircase", "spread", "layers", "evolution"} <= set(families)
     configs = [each["config"] for each in trials]
     assert len(set(configs)) == len(configs)
     report = json.loads((folder / "found.json").read_text(encoding="utf-8"))
