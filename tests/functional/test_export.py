@@ -163,7 +163,7 @@ _OPTIMUM = {
 
 
 @pytest.mark.parametrize("file", ["full.fp32.onnx", "fast.int8.onnx", "half.fp32.onnx"])
-@pytest.mark.parametrize("task", [pytest.param(task, id=task.value) for task in _OPTIMUM])
+@pytest.mark.parametrize("task", [each for each in EVERY_TASK if each.values[0] in _OPTIMUM])
 def test_graphs_load_in_optimum(bundles_for_optimum, task, file):
     import torch
     from optimum import onnxruntime as optimum_ort

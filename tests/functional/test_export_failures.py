@@ -294,7 +294,7 @@ def test_full_disk_keeps_the_old_bundle(model, tmp_path, request):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_signal_half_way_leaves_nothing_behind(checkpoints, tmp_path, number):
     output = tmp_path / "a" / "out"
     process = start_export("--model", checkpoints[Task.QUESTION_ANSWERING], "-o", output)

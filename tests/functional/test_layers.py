@@ -19,6 +19,10 @@ from tests.helpers.graphs import assert_informative, make_feed
 from tests.helpers.shared import SharedFolders, shared_folder
 
 _TASKS = [Task.QUESTION_ANSWERING, Task.TEXT_CLASSIFICATION, Task.FEATURE_EXTRACTION]
+_EACH = [
+    pytest.param(task, id=task.value, marks=pytest.mark.slow if task is Task.TEXT_CLASSIFICATION else ())
+    for task in _TASKS
+]
 _LAYERS = {"fast": (0, 3), "part": (1, 2), "short": (0, 2)}
 _LENGTHS = {"fast": (20, 20, 10, 5), "part": (1.0, 0.5, 0.3, 0.1), "short": None}
 _OPTIONS = (
@@ -48,7 +52,7 @@ def bundles(checkpoints, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("task", _TASKS, ids=str)
+@pytest.mark.parametrize("task", _EACH)
 def test_manifest_and_runtime_say_which_layers_run(bundles, task):
     manifest = read_manifest(bundles[task])
     found = {profile.name: (profile.length_config, profile.layer_config) for profile in manifest.profiles}
@@ -66,7 +70,7 @@ def test_manifest_and_runtime_say_which_layers_run(bundles, task):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("task", _TASKS, ids=str)
+@pytest.mark.parametrize("task", _EACH)
 def test_answers_are_pytorch_s_with_these_layers(bundles, checkpoints, task, precision):
     import torch
 
@@ -94,7 +98,7 @@ def test_answers_are_pytorch_s_with_these_layers(bundles, checkpoints, task, pre
                 assert 0.9 < cosine < 1 - 1e-9
 
 
-@pytest.mark.parametrize("task", _TASKS, ids=str)
+@pytest.mark.parametrize("task", _EACH)
 def test_dynbert_verify_and_info_know_such_profiles(bundles, task):
     result = CliRunner().invoke(runtime_cli.main, ["verify", str(bundles[task]), "--threads", "1"])
     assert result.exit_code == 0, result.output
