@@ -250,8 +250,8 @@ def test_products_to_blame_are_named_and_stay_fp32(traced_models, tmp_path, task
     ("problem_type", "metric"),
     [
         (None, "rank_correlation"),
-        ("regression", "closeness"),
-        ("multi_label_classification", "label_agreement"),
+        pytest.param("regression", "closeness", marks=pytest.mark.slow),
+        pytest.param("multi_label_classification", "label_agreement", marks=pytest.mark.slow),
     ],
 )
 def test_one_logit_is_judged_by_what_it_means(tmp_path, problem_type, metric):

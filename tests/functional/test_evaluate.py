@@ -84,6 +84,7 @@ def _profile_then_precision(file):
     return ["full", "fast", "half"].index(profile), precision
 
 
+@pytest.mark.slow
 def test_int8_alone_is_compared_with_fp32_all_the_same(checkpoints, recipe, reviews, tmp_path):
     bundle = tmp_path / "bundle"
     run_export(

@@ -122,6 +122,7 @@ def test_graphs_of_the_longest_inputs_equal_transformers(tmp_path, task):
         _check_dropping_graphs(tmp_path / "out", task, tokens, profiles)
 
 
+@pytest.mark.slow
 def test_three_heads_come_from_one_checkpoint(checkpoints, tmp_path):
     """The checkpoint of BertForPreTraining has them all; what each head says must not depend on the others."""
     model = checkpoints[Task.PRETRAINING]

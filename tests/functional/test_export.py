@@ -199,6 +199,7 @@ def test_anytime_graph_equals_the_profile_of_the_same_lengths(bundles, task):
             np.testing.assert_allclose(anytime[name], array, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_exports_with_one_seed_give_equal_graphs(bundles, checkpoints, tmp_path):
     task = Task.TEXT_CLASSIFICATION
     run_export("--model", checkpoints[task], "-o", tmp_path / "again", *BUNDLE_OPTIONS, "--seed", "0")

@@ -226,12 +226,13 @@ def test_existing_output_is_refused_at_once(model, tmp_path, make, arguments, me
     ("gates", "messages"),
     [
         ("fp32_max_abs_difference: 1.0e-12", ["full.fp32.onnx must differ from PyTorch by at most 1e-12, got "]),
-        (
+        pytest.param(
             "int8_min_cosine: 1.0",
             [
                 *("must agree with fp32 by at least 1 (cosine", "full.int8.onnx ", "fast.int8.onnx "),
                 *("even with 9 of 18 products in fp32, bert.encoder.layer.", "first (max_fp32_share 0.5)."),
             ],
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             *("int8_min_cosine: 1.0, max_fp32_share: 1", ["even with 17 of 18 products in fp32, "]),

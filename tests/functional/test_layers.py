@@ -109,6 +109,7 @@ def test_dynbert_verify_and_info_know_such_profiles(bundles, task):
     assert "| short | fp32 | all | 0,2 | `short.fp32.onnx` |" in card
 
 
+@pytest.mark.slow
 def test_a_further_profile_costs_no_weights(bundles, checkpoints, tmp_path):
     task = Task.TEXT_CLASSIFICATION
     run_export("--model", checkpoints[task], "-o", tmp_path / "plain", *_OPTIONS[-4:])

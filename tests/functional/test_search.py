@@ -112,9 +112,9 @@ def _trials(study, name="dynbert-search"):
     return trials
 
 
-def _finished(study, name="dynbert-search"):
-    ended = [each for each in _trials(study, name).values() if each["state"] in {"COMPLETE", "PRUNED"}]
-    return [each for each in ended if not each.get("contrast")]
+def _finished(study, name="dynbert-search", *, contrasts=False):
+    ended = {number: each for number, each in _trials(study, name).items() if each["state"] in {"COMPLETE", "PRUNED"}}
+    return {number: each for number, each in ended.items() if each.get("contrast", False) is contrasts}
 
 
 def test_a_search_leaves_a_recipe_numbers_and_a_picture(material, searched):
@@ -149,7 +149,8 @@ def test_the_report_is_about_what_was_measured(searched):
         metric = graph["metrics"][0]
         assert metric["low"] <= metric["value"] <= metric["high"]
         assert metric["difference"] == pytest.approx(metric["value"] - reference["metrics"][0]["value"])
-        trial = next(each for each in report["trials"] if each["number"] == graph["trial"])
+        trials = (*report["trials"], *report["contrast_trials"])
+        trial = next(each for each in trials if each["number"] == graph["trial"])
         assert (trial["config"], trial["quality"]) == (graph["config"], graph["searched_quality"])
     ratios = [contrast for contrast in report["contrasts"] if contrast["role"] == "uniform"]
     for contrast in ratios:
@@ -159,7 +160,7 @@ def test_the_report_is_about_what_was_measured(searched):
 
 def test_trials_are_as_many_as_were_asked_for_and_begin_with_what_people_would_try(searched):
     folder, _ = searched
-    trials = _finished(folder / "study.db")
+    trials = _finished(folder / "study.db").values()
     assert len(trials) == len(_finished(folder / "study.db", "dynbert-search-random")) == _TRIALS
     families = [each["family"] for each in trials]
     assert families[:2] == ["full", "mine"]
@@ -167,7 +168,10 @@ def test_trials_are_as_many_as_were_asked_for_and_begin_with_what_people_would_t
     configs = [each["config"] for each in trials]
     assert len(set(configs)) == len(configs)
     report = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-    assert len(report["trials"]) == len(report["random"]["trials"]) == _TRIALS
+    assert len(report["random"]["trials"]) == _TRIALS
+    for kind, contrasts in (("trials", False), ("contrast_trials", True)):
+        numbers = {trial["number"] for trial in report[kind]}
+        assert numbers == set(_finished(folder / "study.db", contrasts=contrasts))
     assert report["hypervolume"] >= 0
     assert report["random"]["hypervolume"] >= 0
 
@@ -258,6 +262,7 @@ def test_an_interruption_keeps_every_finished_trial(material, copied, monkeypatc
     assert "RUNNING" not in {each["state"] for each in _trials(copied / "study.db").values()}
 
 
+@pytest.mark.slow
 def test_nothing_is_half_written_when_the_disk_refuses(material, copied, monkeypatch):
     before = {path.name: path.read_bytes() for path in copied.glob("found.*")}
 

@@ -213,6 +213,7 @@ def make_report() -> SearchReport:
         ),
         refusals=(Refusal("balanced", "0.6,0.5,0.4", 3, "it is faster on no input than full, which is better"),),
         trials=trials,
+        contrast_trials=(),
         reference_point=(0.81, 8.1),
         hypervolume=0.0123,
         random=RandomComparison(0.0101, trials[:4]),

@@ -71,6 +71,7 @@ def make_report(
         contrasts=final.contrasts,
         refusals=final.refusals,
         trials=_results_of([each for each in records if not each.is_contrast]),
+        contrast_trials=_results_of([each for each in records if each.is_contrast]),
         reference_point=reference,
         hypervolume=_hypervolume_of(records, reference),
         random=None if random_records is None else _make_random(random_records, reference),

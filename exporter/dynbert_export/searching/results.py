@@ -163,6 +163,10 @@ class SearchReport:
     contrasts: tuple[Contrast, ...]
     refusals: tuple[Refusal, ...]
     trials: tuple[TrialResult, ...]
+    """Those that were asked for."""
+    contrast_trials: tuple[TrialResult, ...]
+    """Uniform configs and staircases that were tried in addition, near the profiles. One that turns out to be faster
+    than the config it was to be compared with is the profile."""
     reference_point: tuple[float, float]
     """Of hypervolumes: the least quality and the longest milliseconds that count."""
     hypervolume: float
