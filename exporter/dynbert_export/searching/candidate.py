@@ -93,6 +93,17 @@ class Candidate:
             after < min(entering, everything) for entering, after in zip((everything, *lengths), lengths, strict=False)
         )
 
+    def is_full(self, body: Body) -> bool:
+        """Return whether nothing is left out: no layer, and no token of any input.
+
+        Args:
+            body: The model's.
+
+        Returns:
+            Whether it is what the profile *full* runs.
+        """
+        return self.layers is None and not any(self.find_cuts(body))
+
     def __str__(self) -> str:
         layers = "" if self.layers is None else f" in layers {','.join(map(str, self.layers))}"
         return f"{self.lengths}{layers}"

@@ -46,9 +46,11 @@ class Final:
     graphs: tuple[GraphResult, ...]
     contrasts: tuple[Contrast, ...]
     error: FitError
-    """Of the time model."""
+    """Of the time model, on all frozen graphs but full."""
     error_at_one_speed: FitError
+    """The same with predictions times ``speed_change``."""
     speed_change: float
+    """How many times as long full took as when the time model was fitted."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,15 @@ class Finale:
             for each in shown
         )
         by_number = {each.number: each for each in records}
-        timed = {number: by_number[number].candidate for number in frozen}
+        timed = {number: by_number[number].candidate for number in frozen if number != full.number}
+        change = self.worker.time_model.find_change(dict(zip(tokens, measured[full.number], strict=True)))
         return Final(
             choice.profiles,
             choice.refusals,
             results,
             _compare_times(choice, against, shown, results),
-            *self._find_errors(timed, tokens, measured),
+            *self._find_errors(timed, tokens, measured, change),
+            change,
         )
 
     def _choose(self, records: Sequence[TrialRecord], full: TrialRecord) -> Choice:
@@ -178,16 +182,19 @@ class Finale:
         return lengths.rows_per_input * sum(counts) / len(counts)
 
     def _find_errors(
-        self, candidates: Mapping[int, Candidate], tokens: Sequence[int], measured: Mapping[int, Sequence[float]]
-    ) -> tuple[FitError, FitError, float]:
-        """Return how far the time model was off, the same at one speed of the machine, and how that changed."""
+        self,
+        candidates: Mapping[int, Candidate],
+        tokens: Sequence[int],
+        measured: Mapping[int, Sequence[float]],
+        change: float,
+    ) -> tuple[FitError, FitError]:
+        """Return how far the time model was off, and how far with its predictions at the speed of today."""
         model, body = self.worker.time_model, self.worker.body
         predicted = np.array(
             [model.predict(candidate, length, body) for candidate in candidates.values() for length in tokens]
         )
         took = np.array([second for number in candidates for second in measured[number]])
-        change = float(np.median(took / predicted))
-        return FitError.of(predicted, took), FitError.of(change * predicted, took), change
+        return FitError.of(predicted, took), FitError.of(change * predicted, took)
 
 
 def _rival(full: TrialRecord, seconds: Mapping[int, Sequence[float]]) -> Rival:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_same", "make_fingerprint"]
 
-_METHOD = 2
+_METHOD = 3
 """Raised when trials of one version and of the next must not be compared."""
 _DECIDING = (
     *("task", "max_length", "metric", "queries", "lengths", "leave_out_layers"),

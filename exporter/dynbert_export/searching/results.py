@@ -174,11 +174,11 @@ class SearchReport:
     time_model: Mapping[str, Any]
     """Costs, and errors on measurements that were left out of the fit."""
     final_error: FitError
-    """Of the time model on the graphs of the end, which it had no part in."""
+    """Of the time model on the frozen graphs of the end but full, which it had no part in."""
     final_error_at_one_speed: FitError
-    """The same with the factor taken off by which the machine as a whole was faster or slower than at the beginning."""
+    """The same with predictions times ``speed_change``."""
     speed_change: float
-    """That factor: measured by predicted."""
+    """How many times as long full took at the end as when the time model was fitted."""
 
     def find(self, role: Role) -> tuple[GraphResult, ...]:
         """Return the graphs of a role, in order."""

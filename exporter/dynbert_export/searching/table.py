@@ -89,8 +89,8 @@ def list_remarks(report: SearchReport) -> Iterator[str]:
     error, one_speed = report.final_error, report.final_error_at_one_speed
     yield (
         f"Time model: off by {_share(error.median)} (median) and {_share(error.percentile_95)} (95th percentile) on "
-        f"the {error.measurements} measurements of these graphs. The machine took {report.speed_change:.2f} times as "
-        "long as when times were measured first; without that it is "
+        f"the {error.measurements} measurements of these graphs but full. That took {report.speed_change:.2f} times as "
+        "long as when times were measured first; with predictions in proportion it is "
         f"{_share(one_speed.median)} and {_share(one_speed.percentile_95)}."
     )
     quality, slowest = report.reference_point

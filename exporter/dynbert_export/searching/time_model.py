@@ -16,6 +16,9 @@ and a base. Each term is a feature that the config and the input's length decide
 
 The costs are a least-squares fit of relative errors under the condition that none is negative (Lawson and Hanson 1974,
 ``scipy.optimize.nnls``). How far it is off is said by measurements that were left out of the fit.
+
+A machine is not as fast at all times. By the frozen graph that drops nothing, which is measured with all others, it is
+told how much its speed has changed.
 """
 
 from __future__ import annotations
@@ -93,6 +96,8 @@ class TimeModel:
     """Of measurements that were left out of the fit."""
     frozen_error: FitError
     """The same of frozen graphs alone."""
+    full_seconds: Mapping[int, float]
+    """Tokens of an input -> what the frozen graph that drops nothing took for it."""
 
     def predict(self, candidate: Candidate, tokens: int, body: Body, *, is_frozen: bool = True) -> float:
         """Return how long one input takes.
@@ -109,10 +114,30 @@ class TimeModel:
         row = _features(candidate, tokens, body, is_frozen=is_frozen, block=self.block)
         return float(row @ np.array([self.costs[name] for name in FEATURES]))
 
+    def find_change(self, full_seconds: Mapping[int, float]) -> float:
+        """Return how the machine's speed has changed since the times of this model were measured.
+
+        Args:
+            full_seconds: Tokens of an input -> what the frozen graph that drops nothing takes now.
+
+        Returns:
+            How many times as long it takes, the median of the lengths that were measured then too.
+
+        Raises:
+            ValueError: If no length was.
+        """
+        both = sorted(full_seconds.keys() & self.full_seconds.keys())
+        if not both:
+            raise ValueError(
+                f"full_seconds must have a length of {sorted(self.full_seconds)}, got {sorted(full_seconds)}."
+            )
+        return float(np.median([full_seconds[tokens] / self.full_seconds[tokens] for tokens in both]))
+
     def to_json(self) -> dict[str, Any]:
         """Return the model as JSON values; ``from_json`` reads them."""
         errors = {name: vars(error) for name, error in (("all", self.all_error), ("frozen", self.frozen_error))}
-        return {"costs": dict(self.costs), "block": self.block, "errors": errors}
+        full = {str(tokens): seconds for tokens, seconds in self.full_seconds.items()}
+        return {"costs": dict(self.costs), "block": self.block, "errors": errors, "full_seconds": full}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TimeModel:
@@ -130,6 +155,7 @@ class TimeModel:
             int(values["block"]),
             FitError(**errors["all"]),
             FitError(**errors["frozen"]),
+            {int(tokens): float(seconds) for tokens, seconds in values["full_seconds"].items()},
         )
 
 
@@ -137,7 +163,7 @@ def fit_time_model(measurements: Sequence[Measurement], body: Body) -> TimeModel
     """Fit the costs to measurements.
 
     Args:
-        measurements: Of anytime and frozen graphs, of at least two configs.
+        measurements: Of anytime and frozen graphs, of at least two configs, and of the frozen graph that drops nothing.
         body: The model's.
 
     Returns:
@@ -160,6 +186,7 @@ def fit_time_model(measurements: Sequence[Measurement], body: Body) -> TimeModel
         block,
         FitError.of(predicted, measured),
         FitError.of(predicted[is_frozen], measured[is_frozen]),
+        {each.tokens: each.seconds for each in measurements if each.is_frozen and each.candidate.is_full(body)},
     )
 
 

@@ -26,7 +26,7 @@ def test_windows_and_choices_count_for_their_input():
 
 def test_the_mean_time_is_of_an_input():
     error = FitError(1, 0.0, 0.0)
-    model = TimeModel(dict.fromkeys(FEATURES, 0.0) | {"in": 1e-3}, 0, error, error)
+    model = TimeModel(dict.fromkeys(FEATURES, 0.0) | {"in": 1e-3}, 0, error, error, {})
     body = Body(2, 2, 64, always_keep_cls_token=True)
     lengths = describe_lengths([[10, 10], [30, 30]])
     everything = Candidate(LengthConfig((1.0, 1.0)))

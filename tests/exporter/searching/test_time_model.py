@@ -37,7 +37,7 @@ def _space(*, layers=6, cutting=6):
 
 def _truth(costs, block=0):
     error = FitError(1, 0.0, 0.0)
-    return TimeModel(costs, block, error, error)
+    return TimeModel(costs, block, error, error, {})
 
 
 def _measure(space, model, *, noise=0.0, seed=0, anytime=60, frozen=8):
@@ -148,3 +148,16 @@ def test_a_model_is_the_same_after_json():
     space = _space()
     model = fit_time_model(_measure(space, _truth(_COSTS), noise=0.02), space.body)
     assert TimeModel.from_json(json.loads(json.dumps(model.to_json()))) == model
+
+
+def test_the_speed_of_the_machine_is_told_by_the_graph_that_drops_nothing():
+    space = _space()
+    truth = _truth(_COSTS)
+    model = fit_time_model(_measure(space, truth), space.body)
+    assert model.full_seconds == {
+        tokens: truth.predict(space.full(), tokens, space.body) for tokens in (32, 64, 128, 200, 256)
+    }
+    later = {tokens: factor * model.full_seconds[tokens] for tokens, factor in ((32, 1.3), (64, 1.1), (256, 1.2))}
+    assert model.find_change({**later, 100: 9.0}) == pytest.approx(1.2)
+    with pytest.raises(ValueError, match=r"must have a length of \[32, 64, 128, 200, 256\], got \[100\]"):
+        model.find_change({100: 9.0})
