@@ -30,6 +30,7 @@ __all__ = [
     "WRITERS",
     "invoke_train",
     "make_encoder",
+    "read_log",
     "run_train",
     "start_train",
     "write_choices",
@@ -200,3 +201,9 @@ def start_train(*arguments: Any, before: str = "") -> subprocess.Popen[str]:
         # A test run in the background of a shell ignores Ctrl-C and would hand that down; the command is tried with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no threads use the child
     )
+
+
+def read_log(output: Path) -> list[dict[str, Any]]:
+    """Return what every step of a training computed; how long it took is no part of it."""
+    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [entry for entry in entries if "train_runtime" not in entry]
