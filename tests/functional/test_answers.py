@@ -6,12 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert.cli import main
 from dynbert.manifest import Task
 from tests.helpers.checkpoints import VOCABULARY
+from tests.helpers.commands import invoke_dynbert
 from tests.helpers.tasks import EVERY_TASK
 
 _TEXT = "The old train to the city was late, and nobody at the station knew why."
@@ -149,7 +148,7 @@ def test_every_profile_and_precision_answers(bundles, task):
 @pytest.mark.parametrize("task", EVERY_TASK)
 def test_command_answers(bundles, task):
     options = _COMMANDS.get(task, ("--text", _TEXT))
-    printed = CliRunner().invoke(main, ["run", str(bundles[task]), "--profile", "fast", *options])
+    printed = invoke_dynbert("run", bundles[task], "--profile", "fast", *options)
     assert printed.exit_code == 0, printed.output
-    as_json = CliRunner().invoke(main, ["run", str(bundles[task]), "--profile", "fast", "--json", *options])
+    as_json = invoke_dynbert("run", bundles[task], "--profile", "fast", "--json", *options)
     assert json.loads(as_json.stdout)

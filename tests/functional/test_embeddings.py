@@ -6,16 +6,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli as runtime_cli
 from dynbert.errors import InputError
 from dynbert.manifest import ANYTIME, FULL, Embeddings, Pooling, PoolingMode, Task, read_manifest
 from dynbert_export import export
 from tests.functional.conftest import BUNDLE_OPTIONS
 from tests.helpers.checkpoints import make_checkpoint, write_sentence_transformers_files
-from tests.helpers.commands import invoke_export, run_export
+from tests.helpers.commands import invoke_dynbert, invoke_export, run_export
 from tests.helpers.graphs import assert_informative, make_feed
 
 _LONG = "a good story about the old bridge and the river at night " * 3
@@ -88,7 +86,7 @@ def test_pooled_graphs_put_nothing_back(forms):
 
 @pytest.mark.parametrize("embeddings", list(Embeddings))
 def test_both_forms_verify_and_say_what_they_are(forms, embeddings):
-    result = CliRunner().invoke(runtime_cli.main, ["verify", str(forms[embeddings]), "--threads", "1"])
+    result = invoke_dynbert("verify", forms[embeddings], "--threads", "1")
     assert result.exit_code == 0, result.output
     manifest = read_manifest(forms[embeddings])
     assert manifest.model.embeddings is embeddings

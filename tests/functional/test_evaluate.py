@@ -6,11 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from dynbert import cli as runtime_cli
 from dynbert.manifest import ANYTIME, Precision, Task, read_manifest
-from tests.helpers.commands import invoke_export, run_export
+from tests.helpers.commands import invoke_dynbert, invoke_export, run_export
 
 _WORDS = ["the", "old", "city", "was", "great", "a", "good", "story", "about", "bridge", "river", "night", "water"]
 _RECIPE = "target: avx2\nprofiles: {fast: [20, 10, 5], half: [0.5, 0.3, 0.2]}\ngates: {refuse_dominated: false}\n"
@@ -46,8 +44,7 @@ def pairs(tmp_path):
 
 
 def _evaluate(bundle, data, *options):
-    arguments = ["eval", str(bundle), "--data", str(data), "--json", "--timed-inputs", "2", *options]
-    result = CliRunner().invoke(runtime_cli.main, arguments)
+    result = invoke_dynbert("eval", bundle, "--data", data, "--json", "--timed-inputs", "2", *options)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 

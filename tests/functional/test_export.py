@@ -9,15 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli as runtime_cli
 from dynbert.inputs import arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Embeddings, Precision, Target, Task, read_manifest
 from tests.helpers.checkpoints import edit_json, make_checkpoint
-from tests.helpers.commands import BUNDLE_OPTIONS, run_export, start_export
+from tests.helpers.commands import BUNDLE_OPTIONS, invoke_dynbert, run_export, start_export
 from tests.helpers.graphs import assert_informative, make_feed
 from tests.helpers.tasks import EVERY_TASK
 
@@ -83,7 +81,7 @@ def test_manifest_says_what_was_found(bundles, task):
 
 @pytest.mark.parametrize("task", EVERY_TASK)
 def test_dynbert_verify_passes(bundles, task):
-    result = CliRunner().invoke(runtime_cli.main, ["verify", str(bundles[task]), "--threads", "1"])
+    result = invoke_dynbert("verify", bundles[task], "--threads", "1")
     assert result.exit_code == 0, result.output
 
 
@@ -213,7 +211,7 @@ def test_dynamic_quantisation_needs_no_ranges(checkpoints, tmp_path):
     run_export("--model", checkpoints[Task.QUESTION_ANSWERING], "-o", tmp_path / "out", *arguments)
     operators = {node.op_type for node in onnx.load(tmp_path / "out" / "fast.int8.onnx").graph.node}
     assert {"DynamicQuantizeLinear", "MatMulIntegerToFloat"} <= operators
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    assert invoke_dynbert("verify", tmp_path / "out").exit_code == 0
     feed = make_feed(3, 20)
     int8, fp32 = (dynbert.load(tmp_path / "out", threads=1, precision=p).run(feed) for p in ("int8", "fp32"))
     differences = [np.abs(array - fp32[name]).max() for name, array in int8.items()]
@@ -290,11 +288,11 @@ def test_runtime_takes_the_graphs_of_its_cpu(two_targets, monkeypatch, machine, 
         [found] = other_session.run(None, {item.name: feed[item.name] for item in other_session.get_inputs()})
         assert np.abs(found - logits).max() > 1e-4
     name = "fp32" if machine is None else "avx2" if machine is Target.AVX2 else "vnni"
-    info = CliRunner().invoke(runtime_cli.main, ["info", str(two_targets)]).output
+    info = invoke_dynbert("info", two_targets).output
     assert [line.split(maxsplit=2)[2] for line in info.splitlines() if line.startswith("would use")] == [
         f"{name} graphs"
     ]
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(two_targets), "--threads", "1"]).exit_code == 0
+    assert invoke_dynbert("verify", two_targets, "--threads", "1").exit_code == 0
 
 
 def test_recipe_gives_options_and_the_command_line_wins(checkpoints, tmp_path):
@@ -333,7 +331,7 @@ def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path, monke
     counted = _spy_on_lengths(monkeypatch)
     run_export("--recipe", recipe, "--model", model, "-o", tmp_path / "out", "--precision", "both", "--target", "avx2")
     assert read_manifest(tmp_path / "out").model.always_keep_cls_token is False
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    assert invoke_dynbert("verify", tmp_path / "out").exit_code == 0
     assert set(counted) == {False}  # no gate, and no table, is about lengths that nobody's call has
     bundle, feed = dynbert.load(tmp_path / "out", threads=1, precision="fp32"), make_feed(3, 20)
     frozen, anytime = bundle.run(feed, profile="tiny"), bundle.run(feed, length_config=(0.1, 0.05, 0.01))
@@ -350,7 +348,7 @@ def test_another_opset_works(checkpoints, tmp_path):
     run_export("--model", model, "-o", tmp_path / "out", *options)
     versions = {entry.domain: entry.version for entry in onnx.load(tmp_path / "out" / "custom.int8.onnx").opset_import}
     assert versions[""] == opset
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    assert invoke_dynbert("verify", tmp_path / "out").exit_code == 0
 
 
 def test_overwrite_replaces_the_whole_bundle(checkpoints, tmp_path):
@@ -404,7 +402,7 @@ def test_export_recovers_from_a_missed_gate_and_says_so(checkpoints, tmp_path):
     )
     operators = [node.op_type for node in onnx.load(out / "full.int8.onnx", load_external_data=False).graph.node]
     assert operators.count("MatMulIntegerToFloat") == 18 - len(names)
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(out), "--threads", "1"]).exit_code == 0
+    assert invoke_dynbert("verify", out, "--threads", "1").exit_code == 0
 
 
 def test_model_without_token_types_exports(tmp_path):

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from click.testing import CliRunner
 
 import dynbert
-from dynbert.cli import main
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import Precision, Task
 from dynbert_export.checkpoint.load import load_checkpoint, load_model
 from tests.functional.test_answers import _ARGUMENTS
+from tests.helpers.commands import invoke_dynbert
 from tests.helpers.pages import read_page
 
 _POOLED = {Task.TEXT_CLASSIFICATION, Task.NEXT_SENTENCE_PREDICTION, Task.MULTIPLE_CHOICE}
@@ -60,7 +59,7 @@ def test_the_anytime_graph_keeps_what_pytorch_keeps_of_a_text(bundles, checkpoin
 def test_an_exported_bundle_has_a_report(bundles, task, tmp_path):
     """With the text that comes with dynbert, which the tiny model reads in windows, or cut."""
     options = () if task is Task.QUESTION_ANSWERING else ("--truncate", "--text", _ARGUMENTS[task]["texts"])
-    result = CliRunner().invoke(main, ["report", str(bundles[task]), "-o", str(tmp_path / "report.html"), *options])
+    result = invoke_dynbert("report", bundles[task], "-o", tmp_path / "report.html", *options)
     assert result.exit_code == 0, result.output
     page = read_page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.find("section", aria_labelledby="text").find_all("dl", class_="layers")

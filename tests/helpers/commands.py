@@ -1,4 +1,4 @@
-"""Running ``dynbert-export``: inside the tests' process where that will do, since its imports take seconds."""
+"""Running ``dynbert`` and ``dynbert-export``: inside the tests' process where that will do; imports take seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from click.testing import CliRunner
 if TYPE_CHECKING:
     from click.testing import Result
 
-__all__ = ["BUNDLE_OPTIONS", "invoke_export", "run_export", "start_export"]
+__all__ = ["BUNDLE_OPTIONS", "invoke_dynbert", "invoke_export", "run_export", "start_export"]
 
 BUNDLE_OPTIONS = (
     *("--length-config", "fast=20,10,5", "--length-config", "half=0.5,0.3,0.2"),
     *("--precision", "both", "--target", "avx2"),  # exact on every processor that tests may meet
 )
 """A profile of counts and one of fractions, in both precisions."""
+
+
+def invoke_dynbert(*arguments: Any, stdin: str | None = None) -> Result:
+    """Run ``dynbert`` in this process, whatever comes of it."""
+    from dynbert.cli import main
+
+    return CliRunner().invoke(main, [*map(str, arguments)], input=stdin)
 
 
 def invoke_export(*arguments: Any) -> Result:

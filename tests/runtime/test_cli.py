@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,13 +13,10 @@ from click.testing import CliRunner
 
 import dynbert
 from dynbert import cli, tables
-from dynbert.manifest import FULL, Target, Task
+from dynbert.manifest import FULL, Target
 from tests.helpers.bundles import WORDS, make_bundle, rewrite_manifest
+from tests.helpers.commands import invoke_dynbert
 from tests.helpers.damage import damage_changed, damage_missing
-
-
-def invoke(*arguments, stdin=None):
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], input=stdin)
 
 
 def run_command(*arguments, stdin=""):
@@ -36,7 +32,7 @@ def run_command(*arguments, stdin=""):
 
 
 def test_version_is_printed():
-    result = invoke("--version")
+    result = invoke_dynbert("--version")
     assert (result.exit_code, dynbert.__version__ in result.output) == (0, True)
 
 
@@ -47,12 +43,12 @@ def test_the_package_runs_as_the_command():
 
 
 def test_help_names_the_commands():
-    output = invoke("-h").output
+    output = invoke_dynbert("-h").output
     assert all(command in output for command in ("info", "run", "verify"))
 
 
 def test_info_shows_model_machine_and_every_graph(embedding_bundle):
-    result = invoke("info", embedding_bundle.folder)
+    result = invoke_dynbert("info", embedding_bundle.folder)
     assert result.exit_code == 0, result.output
     for text in ("toy/bert", "feature-extraction", "16 tokens", "Toy CPU", "ms at 16", "1.25", "0.9976 cosine"):
         assert text in result.output
@@ -65,7 +61,7 @@ def test_info_shows_model_machine_and_every_graph(embedding_bundle):
 
 
 def test_info_is_the_manifest_and_the_machine_when_json(embedding_bundle):
-    record = json.loads(invoke("info", embedding_bundle.folder, "--json").output)
+    record = json.loads(invoke_dynbert("info", embedding_bundle.folder, "--json").output)
     assert set(record) == {"machine", "would_use", "manifest"}
     assert record["would_use"] == {name: f"{name}.int8.onnx" for name in ("full", "fast", "anytime")}
     assert set(record["machine"]) == {"cpu", "int8", "cores"}
@@ -87,7 +83,7 @@ def test_info_says_which_graphs_this_cpu_would_use(tmp_path, monkeypatch, machin
     graphs = tuple(graph for graph in bundle.manifest.graphs if graph.file != "full.fp32.onnx")
     rewrite_manifest(bundle, graphs=graphs)
     monkeypatch.setattr(reports, "int8_target", lambda: machine)
-    lines = [row.split(maxsplit=2) for row in invoke("info", bundle.folder).output.splitlines()]
+    lines = [row.split(maxsplit=2) for row in invoke_dynbert("info", bundle.folder).output.splitlines()]
     assert [row[2] for row in lines if row[:2] == ["would", "use"]] == [line]
 
 
@@ -95,13 +91,13 @@ def test_run_answers_a_question(question_bundle):
     arguments = ("run", question_bundle.folder, "--question", "who wrote it?", "--profile", "fast")
     context = "Zoé wrote the good old book"
     expected = dynbert.load(question_bundle.folder)(question="who wrote it?", context=context, profile="fast")
-    record = json.loads(invoke(*arguments, "--context", context, "--json").output)
+    record = json.loads(invoke_dynbert(*arguments, "--context", context, "--json").output)
     assert record["text"] == expected.text == context[record["start"] : record["end"]]
     assert record["score"] == pytest.approx(expected.score)
-    text = invoke(*arguments, "--context", context).output
+    text = invoke_dynbert(*arguments, "--context", context).output
     assert text.splitlines()[0] == expected.text
     for further in ((), ("--context", "-")):
-        assert json.loads(invoke(*arguments, *further, "--json", stdin=context).output) == record
+        assert json.loads(invoke_dynbert(*arguments, *further, "--json", stdin=context).output) == record
 
 
 def test_run_passes_every_option_on(question_bundle):
@@ -110,7 +106,7 @@ def test_run_passes_every_option_on(question_bundle):
     model = dynbert.load(question_bundle.folder, precision="fp32")
     expected = model(question="who", context=context, **options)
     flags = [item for name, value in options.items() for item in (f"--{name.replace('_', '-')}", value)]
-    result = invoke(
+    result = invoke_dynbert(
         "run", question_bundle.folder, "--question", "who", "--context", context, *flags,
         "--precision", "fp32", "--threads", 1, "--json",
     )  # fmt: skip
@@ -121,7 +117,7 @@ def test_run_passes_every_option_on(question_bundle):
 
 def test_run_passes_the_batch_size_on(classification_bundle, fed_shapes):
     for flags, sizes in (((), [3]), (("--batch-size", 2), [2, 1])):
-        result = invoke("run", classification_bundle.folder, *flags, stdin="good\nbad\nthe\n")
+        result = invoke_dynbert("run", classification_bundle.folder, *flags, stdin="good\nbad\nthe\n")
         assert result.exit_code == 0, result.output
         assert [shape[0] for shape, _ in fed_shapes] == sizes
         fed_shapes.clear()
@@ -131,11 +127,11 @@ def test_run_classifies_texts(classification_bundle):
     texts = ["good film", "bad film"]
     expected = dynbert.load(classification_bundle.folder)(texts)
     flags = [item for text in texts for item in ("--text", text)]
-    result = invoke("run", classification_bundle.folder, *flags)
+    result = invoke_dynbert("run", classification_bundle.folder, *flags)
     assert result.exit_code == 0, result.output
     rows = result.output.splitlines()[2:]
     assert [row.split()[2] for row in rows] == [item.label for item in expected]
-    records = json.loads(invoke("run", classification_bundle.folder, *flags, "--json").output)
+    records = json.loads(invoke_dynbert("run", classification_bundle.folder, *flags, "--json").output)
     assert [record["text"] for record in records] == texts
     for record, item in zip(records, expected, strict=True):
         assert record["label"] == item.label
@@ -146,19 +142,19 @@ def test_run_embeds_texts_and_compares_them(embedding_bundle):
     texts = ["the book", "paris"]
     embeddings = dynbert.load(embedding_bundle.folder)(texts)
     flags = [item for text in texts for item in ("--text", text)]
-    output = invoke("run", embedding_bundle.folder, *flags).output
+    output = invoke_dynbert("run", embedding_bundle.folder, *flags).output
     assert f"{embeddings[0, 0]:+.4f}" in output
     assert "Cosine similarity" in output
     assert f"{float(embeddings[0] @ embeddings[1]):.3f}" in output
-    records = json.loads(invoke("run", embedding_bundle.folder, *flags, "--json").output)
+    records = json.loads(invoke_dynbert("run", embedding_bundle.folder, *flags, "--json").output)
     np.testing.assert_allclose([record["embedding"] for record in records], embeddings, rtol=1e-6)
-    single = invoke("run", embedding_bundle.folder, "--text", "paris").output
+    single = invoke_dynbert("run", embedding_bundle.folder, "--text", "paris").output
     assert "Cosine" not in single
 
 
 def test_run_compares_every_text_with_every_other_up_to_ten(embedding_bundle):
     lines = [f"{'the ' * count}book" for count in range(1, 12)]
-    ten = invoke("run", embedding_bundle.folder, stdin="\n".join(lines[:10])).output
+    ten = invoke_dynbert("run", embedding_bundle.folder, stdin="\n".join(lines[:10])).output
     assert len(ten.split("Cosine similarity\n")[1].splitlines()) == 12
     assert "most similar" not in ten
 
@@ -167,7 +163,7 @@ def test_run_tells_of_each_text_its_nearest_when_there_are_many(embedding_bundle
     texts = [" ".join(WORDS[4 + (index * step) % 24] for step in (1, 3, 5, 7, 9, 11)) for index in range(300)]
     embeddings = dynbert.load(embedding_bundle.folder)(texts)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    lines = invoke("run", embedding_bundle.folder, stdin="\n".join(texts)).output.splitlines()
+    lines = invoke_dynbert("run", embedding_bundle.folder, stdin="\n".join(texts)).output.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["text", "embedding", "(8", "numbers)", "most", "similar"]
     assert len(lines) == 302
@@ -184,7 +180,7 @@ def test_run_tells_of_each_text_its_nearest_when_there_are_many(embedding_bundle
 
 def test_run_gives_all_embeddings_as_json_when_there_are_many(embedding_bundle):
     texts = [f"{'the ' * (1 + count % 9)}book" for count in range(30)]
-    records = json.loads(invoke("run", embedding_bundle.folder, "--json", stdin="\n".join(texts)).output)
+    records = json.loads(invoke_dynbert("run", embedding_bundle.folder, "--json", stdin="\n".join(texts)).output)
     assert [record["text"] for record in records] == texts
     assert {len(record["embedding"]) for record in records} == {8}
 
@@ -208,19 +204,19 @@ def test_run_reads_one_text_a_line_from_standard_input(classification_bundle):
     ],
 )  # fmt: skip
 def test_run_skips_empty_lines_and_says_which(classification_bundle, stdin, texts, warning):
-    result = invoke("run", classification_bundle.folder, "--json", stdin=stdin)
+    result = invoke_dynbert("run", classification_bundle.folder, "--json", stdin=stdin)
     assert (result.exit_code, result.stderr) == (0, f"Warning: {warning}\n")
     assert [record["text"] for record in json.loads(result.stdout)] == texts
 
 
 def test_run_says_nothing_of_the_last_line_end(classification_bundle):
-    assert invoke("run", classification_bundle.folder, stdin="good\nbad\n\n\n").stderr == ""
+    assert invoke_dynbert("run", classification_bundle.folder, stdin="good\nbad\n\n\n").stderr == ""
 
 
 def test_run_keeps_pairs_together_when_a_line_is_empty(classification_bundle):
     pairs = ["it was", "the book", "naive"]
     flags = [item for text in pairs for item in ("--text-pair", text)]
-    result = invoke("run", classification_bundle.folder, "--json", *flags, stdin="good\n\nbad\n")
+    result = invoke_dynbert("run", classification_bundle.folder, "--json", *flags, stdin="good\n\nbad\n")
     assert result.stderr == "Warning: line 2 is empty and was skipped.\n"
     records = json.loads(result.stdout)
     assert [(record["text"], record["text_pair"]) for record in records] == [("good", "it was"), ("bad", "naive")]
@@ -229,7 +225,9 @@ def test_run_keeps_pairs_together_when_a_line_is_empty(classification_bundle):
 
 
 def test_run_ends_with_2_when_lines_and_pairs_differ_in_number(classification_bundle):
-    result = invoke("run", classification_bundle.folder, "--text-pair", "a", "--text-pair", "b", stdin="good\n\nbad\n")
+    result = invoke_dynbert(
+        "run", classification_bundle.folder, "--text-pair", "a", "--text-pair", "b", stdin="good\n\nbad\n"
+    )
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "Error: texts and text_pair must be two strings or two lists of one length, got a list of 3 and a list of 2.\n"
@@ -237,15 +235,17 @@ def test_run_ends_with_2_when_lines_and_pairs_differ_in_number(classification_bu
 
 
 def test_run_ends_with_2_when_all_lines_are_empty(classification_bundle):
-    result = invoke("run", classification_bundle.folder, stdin="\n \n\n")
+    result = invoke_dynbert("run", classification_bundle.folder, stdin="\n \n\n")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith("Error: Give --text, or the input on standard input.\n")
 
 
 def test_run_mixes_texts_of_options_and_standard_input(classification_bundle):
-    result = invoke("run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\nfilm\n")
+    result = invoke_dynbert(
+        "run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\nfilm\n"
+    )
     assert [record["text"] for record in json.loads(result.output)] == ["good", "bad", "film"]
-    result = invoke(
+    result = invoke_dynbert(
         "run", classification_bundle.folder, "--text", "good", "--text", "-", "--json", stdin="bad\n\nfilm\n"
     )
     assert [record["text"] for record in json.loads(result.stdout)] == ["good", "bad", "film"]
@@ -254,11 +254,11 @@ def test_run_mixes_texts_of_options_and_standard_input(classification_bundle):
 
 def test_run_cuts_long_text_only_when_told_to(classification_bundle):
     text = "good " * 40
-    refused = invoke("run", classification_bundle.folder, "--text", text)
+    refused = invoke_dynbert("run", classification_bundle.folder, "--text", text)
     assert refused.exit_code == 2
     assert "text must have at most 14 tokens" in refused.stderr
     assert "--truncate" in refused.stderr
-    assert invoke("run", classification_bundle.folder, "--text", text, "--truncate").exit_code == 0
+    assert invoke_dynbert("run", classification_bundle.folder, "--text", text, "--truncate").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_run_cuts_long_text_only_when_told_to(classification_bundle):
     ],
 )
 def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, arguments, message):
-    result = invoke("run", classification_bundle.folder, *arguments)
+    result = invoke_dynbert("run", classification_bundle.folder, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
@@ -304,7 +304,7 @@ def test_run_ends_with_2_when_an_option_is_wrong(classification_bundle, argument
     ],
 )
 def test_run_ends_with_2_when_a_question_is_wrong(question_bundle, arguments, message):
-    result = invoke("run", question_bundle.folder, *arguments)
+    result = invoke_dynbert("run", question_bundle.folder, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
 
@@ -342,7 +342,7 @@ def test_verify_ends_with_1_and_a_failed_check_when_the_bundle_is_broken(tmp_pat
 
 
 def test_error_keeps_its_traceback_when_debugging(tmp_path):
-    result = invoke("--debug", "info", tmp_path)
+    result = invoke_dynbert("--debug", "info", tmp_path)
     assert isinstance(result.exception, dynbert.BundleError)
     done = run_command("--debug", "info", tmp_path)
     assert done.returncode == 1
@@ -364,7 +364,7 @@ def test_warning_is_one_line_on_standard_error(tmp_path, monkeypatch):
 
 
 def test_verify_ends_with_0_when_all_checks_pass(embedding_bundle):
-    result = invoke("verify", embedding_bundle.folder)
+    result = invoke_dynbert("verify", embedding_bundle.folder)
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[-1] == "All 29 checks passed."
     for graph in embedding_bundle.manifest.graphs:
@@ -375,7 +375,7 @@ def test_verify_ends_with_1_and_every_failure_when_checks_fail(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     damage_changed(bundle.folder / "fast.int8.onnx")
     damage_missing(bundle.folder / "tokenizer.json")
-    result = invoke("verify", bundle.folder)
+    result = invoke_dynbert("verify", bundle.folder)
     assert result.exit_code == 1
     assert result.output.count("FAILED fast.int8.onnx, contract: ") == 1
     assert result.output.count("FAILED tokenizer.json, contract: ") == 1
@@ -390,166 +390,3 @@ def test_output_to_a_closed_pipe_is_no_traceback(embedding_bundle):
         stderr = process.stderr.read().decode()
         process.wait(60)
     assert "Traceback" not in stderr
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Return a bundle's folder for every task."""
-    return {task: make_bundle(tmp_path_factory.mktemp(task.value), task=task).folder for task in Task}
-
-
-def run_both(folder, *arguments, stdin=None):
-    """Return the table that a run prints, and its records."""
-    table = invoke("run", folder, *arguments, stdin=stdin)
-    assert table.exit_code == 0, table.output
-    return table.output, json.loads(invoke("run", folder, *arguments, "--json", stdin=stdin).output)
-
-
-def test_run_labels_words(tmp_path):
-    table = np.zeros((len(WORDS), 5), np.float32)
-    for word, label in (("zoe", 1), ("##s", 1), ("old", 3), ("tower", 4)):
-        table[WORDS.index(word), label] = 9.0
-    folder = make_bundle(tmp_path / "bundle", task=Task.TOKEN_CLASSIFICATION, table=table).folder
-    texts = ["Zoé, the Old Tower", "was bad"]
-    arguments = ("--text", texts[0], "--text", texts[1], "--aggregation", "average", "--stride", 2)
-    shown, records = run_both(folder, *arguments)
-    results = dynbert.load(folder)(texts, aggregation="average", stride=2)
-    assert [record["text"] for record in records] == texts
-    for record, result in zip(records, results, strict=True):
-        assert record["entities"] == [asdict(entity) for entity in result.entities]
-        assert record["words"] == [asdict(word) for word in result.words]
-    rows = [line.split("  ") for line in shown.splitlines()[2:]]
-    assert [[cell.strip() for cell in row if cell] for row in rows] == [
-        ["Zoé, the Old Tower", "Zoé", "PER", "0.9995", "0 to 3"],
-        ["Zoé, the Old Tower", "Old Tower", "LOC", "0.9995", "9 to 18"],
-        ["was bad", "no entity"],
-    ]
-
-
-def test_run_fills_masks(folders):
-    shown, records = run_both(folders[Task.FILL_MASK], "--top-k", 2, stdin="the [MASK]\n[MASK] was [MASK]\n")
-    results = dynbert.load(folders[Task.FILL_MASK])(["the [MASK]", "[MASK] was [MASK]"], top_k=2)
-    assert [record["text"] for record in records] == ["the [MASK]", "[MASK] was [MASK]"]
-    assert [record["masks"] for record in records] == [
-        [json.loads(json.dumps(asdict(mask))) for mask in masks] for masks in results
-    ]
-    assert len(shown.splitlines()) == 2 + 3 * 2
-    best = results[1][1].candidates[0]
-    assert best.text in shown
-    assert f"{best.score:.4f}" in shown
-
-
-def test_run_predicts_next_sentences(folders):
-    arguments = [
-        item
-        for pair in (("the film", "was bad"), ("who", "zoe"))
-        for item in ("--text", pair[0], "--text-pair", pair[1])
-    ]
-    shown, records = run_both(folders[Task.NEXT_SENTENCE_PREDICTION], *arguments)
-    results = dynbert.load(folders[Task.NEXT_SENTENCE_PREDICTION])(["the film", "who"], text_pair=["was bad", "zoe"])
-    assert records == [
-        {"text": "the film", "text_pair": "was bad", **asdict(results[0])},
-        {"text": "who", "text_pair": "zoe", **asdict(results[1])},
-    ]
-    for line, result in zip(shown.splitlines()[2:], results, strict=True):
-        assert line.split()[-2:] == ["yes" if result.is_next else "no", f"{result.score:.4f}"]
-
-
-def test_run_chooses_for_every_text_from_the_same_choices(folders):
-    texts, choices = ["the film was", "it was"], ["good", "bad", "old book"]
-    arguments = [item for choice in choices for item in ("--choice", choice)]
-    shown, records = run_both(folders[Task.MULTIPLE_CHOICE], *arguments, "--text", "-", stdin="\n".join(texts))
-    results = dynbert.load(folders[Task.MULTIPLE_CHOICE])(texts, choices=[choices] * 2)
-    for record, text, result in zip(records, texts, results, strict=True):
-        assert (record["text"], record["choices"]) == (text, choices)
-        assert record["choice"] == {**asdict(result), "scores": list(result.scores)}
-    rows = shown.splitlines()[2:]
-    assert len(rows) == 6
-    assert [index for index, row in enumerate(rows) if row.rstrip().endswith("best")] == [
-        results[0].index,
-        3 + results[1].index,
-    ]
-
-
-def test_run_prints_both_heads_of_pretraining(folders):
-    folder = folders[Task.PRETRAINING]
-    shown, [record] = run_both(folder, "--text", "a [MASK]", "--text-pair", "was [MASK]", "--top-k", 1)
-    result = dynbert.load(folder)("a [MASK]", text_pair="was [MASK]", top_k=1)
-    assert record["next_sentence"] == asdict(result.next_sentence)
-    assert [mask["sequence"] for mask in record["masks"]] == [0, 1]
-    first, second = shown.split("\n\n")
-    assert [line.split("  ")[0] for line in first.splitlines()[2:]] == ["a [MASK]", "was [MASK]"]
-    assert "is next" in second
-    shown, [record] = run_both(folder, "--text", "a [MASK]")
-    assert record["next_sentence"] is None
-    assert "is next" not in shown
-    assert run_both(folder, "--text", "a", "--text-pair", "was")[1][0]["masks"] == []
-
-
-def test_run_classifies_pairs(classification_bundle):
-    shown, [record] = run_both(classification_bundle.folder, "--text", "good film", "--text-pair", "it was bad")
-    expected = dynbert.load(classification_bundle.folder)("good film", text_pair="it was bad")
-    assert (record["text_pair"], record["label"]) == ("it was bad", expected.label)
-    assert shown.splitlines()[0].split()[:3] == ["text", "text_pair", "label"]
-
-
-TAKEN = {
-    Task.QUESTION_ANSWERING: "--question and --context (optional: --stride, --max-answer-tokens, --batch-size)",
-    Task.TEXT_CLASSIFICATION: "--text (optional: --text-pair, --truncate, --batch-size)",
-    Task.TOKEN_CLASSIFICATION: "--text (optional: --stride, --aggregation, --batch-size)",
-    Task.FILL_MASK: "--text (optional: --top-k, --batch-size)",
-    Task.NEXT_SENTENCE_PREDICTION: "--text and --text-pair (optional: --truncate, --batch-size)",
-    Task.MULTIPLE_CHOICE: "--text and --choice (optional: --truncate, --batch-size)",
-    Task.PRETRAINING: "--text (optional: --text-pair, --top-k, --batch-size)",
-    Task.FEATURE_EXTRACTION: "--text (optional: --truncate, --batch-size)",
-}
-VALUES = {
-    "--text-pair": ("a",),
-    "--choice": ("a",),
-    "--question": ("a",),
-    "--context": ("a",),
-    "--stride": (3,),
-    "--max-answer-tokens": (3,),
-    "--aggregation": ("max",),
-    "--top-k": (3,),
-    "--truncate": (),
-    "--batch-size": (3,),
-}
-
-
-@pytest.mark.parametrize("task", list(Task))
-def test_run_ends_with_2_and_what_the_task_takes_when_an_option_is_of_another_task(folders, task):
-    foreign = [option for option in VALUES if option not in TAKEN[task]]
-    assert len(foreign) >= 5
-    for option in foreign:
-        result = invoke("run", folders[task], "--text", "a", option, *VALUES[option])
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert f"A bundle for {task.value} takes {TAKEN[task]}, got --text, {option}." in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("task", "arguments", "message"),
-    [
-        (
-            Task.NEXT_SENTENCE_PREDICTION,
-            ["--text", "a"],
-            "takes --text and --text-pair (optional: --truncate, --batch-size), got --text.",
-        ),
-        (Task.MULTIPLE_CHOICE, [], "takes --text and --choice (optional: --truncate, --batch-size), got none of them."),
-        (Task.MULTIPLE_CHOICE, ["--choice", "a"], "Give --text, or the input on standard input"),
-        (
-            Task.NEXT_SENTENCE_PREDICTION,
-            ["--text", "a", "--text-pair", "a", "--text-pair", "a"],
-            "texts and text_pair must be two strings or two lists of one length, got a list of 1 and a list of 2",
-        ),
-        (Task.FILL_MASK, ["--text", "a", "--top-k", "0"], "0 is not in the range x>=1"),
-        (Task.FILL_MASK, ["--text", "a"], "text must have the mask token [MASK] at least once, got 'a'"),
-        (Task.PRETRAINING, ["--text", "a"], "text must have the mask token [MASK] or a text_pair, got 'a'"),
-        (Task.TOKEN_CLASSIFICATION, ["--text", "a", "--aggregation", "simple"], "'simple' is not one of 'first'"),
-        (Task.TOKEN_CLASSIFICATION, ["--text", "a " * 20, "--stride", "14"], "stride must be less than the 14 tokens"),
-    ],
-)
-def test_run_ends_with_2_when_a_call_of_a_task_is_wrong(folders, task, arguments, message):
-    result = invoke("run", folders[task], *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr

@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from dynbert import cli
 from dynbert.manifest import Precision, Target, Task
 from tests.helpers.bundles import LABELS, WORDS, make_bundle
+from tests.helpers.commands import invoke_dynbert
 
 _PLAIN_WORDS = [word for word in WORDS if word.isalpha()]
 _ROWS = [(" ".join(np.random.default_rng(number).choice(_PLAIN_WORDS, 3)), LABELS[number % 3]) for number in range(30)]
@@ -21,7 +20,7 @@ def _table(rows, header="text,label"):
 
 
 def _invoke(*arguments):
-    return CliRunner().invoke(cli.main, ["eval", *map(str, arguments)])
+    return invoke_dynbert("eval", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from dynbert.cli import main
 from dynbert.latency import latency_lengths, measure_latency
 from dynbert.lengths import LengthConfig
 from dynbert.manifest import ANYTIME, Task, read_manifest
 from tests.helpers.bundles import make_bundle
+from tests.helpers.commands import invoke_dynbert
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_measure_latency_gives_a_positive_median_for_each_length(embedding_bundl
 
 
 def test_bench_prints_a_row_for_each_graph(embedding_bundle):
-    result = CliRunner().invoke(main, ["bench", str(embedding_bundle.folder), "--tokens", "4"])
+    result = invoke_dynbert("bench", embedding_bundle.folder, "--tokens", "4")
     assert result.exit_code == 0, result.output
     graphs = read_manifest(embedding_bundle.folder).graphs
     assert "ms at 4" in result.output
@@ -50,19 +49,19 @@ def test_bench_prints_a_row_for_each_graph(embedding_bundle):
 @pytest.mark.parametrize("task", list(Task))
 def test_bench_measures_bundles_of_every_task(tmp_path, task):
     bundle = make_bundle(tmp_path / "bundle", task=task, profiles={ANYTIME: None})
-    result = CliRunner().invoke(main, ["bench", str(bundle.folder), "--tokens", "4", "--json"])
+    result = invoke_dynbert("bench", bundle.folder, "--tokens", "4", "--json")
     assert result.exit_code == 0, result.output
     assert set(json.loads(result.output)["graphs"]) == {graph.file for graph in bundle.manifest.graphs}
 
 
 def test_bench_prints_json_when_asked(embedding_bundle):
-    result = CliRunner().invoke(main, ["bench", str(embedding_bundle.folder), "--tokens", "4", "--json"])
+    result = invoke_dynbert("bench", embedding_bundle.folder, "--tokens", "4", "--json")
     record = json.loads(result.output)
     assert set(record["graphs"]) == {graph.file for graph in read_manifest(embedding_bundle.folder).graphs}
     assert all(latency["tokens"] == 4 for latencies in record["graphs"].values() for latency in latencies)
 
 
 def test_bench_refuses_a_length_beyond_the_maximum(embedding_bundle):
-    result = CliRunner().invoke(main, ["bench", str(embedding_bundle.folder), "--tokens", "100000"])
+    result = invoke_dynbert("bench", embedding_bundle.folder, "--tokens", "100000")
     assert result.exit_code == 2
     assert "--tokens must be at most" in result.output

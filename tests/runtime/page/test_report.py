@@ -8,21 +8,20 @@ import sys
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
 import dynbert
-from dynbert import cli
 from dynbert.cpu import cpu_name
 from dynbert.manifest import Precision, Task
 from dynbert.page import report as report_module
 from tests.helpers.bundles import make_bundle, rewrite_manifest
+from tests.helpers.commands import invoke_dynbert
 from tests.helpers.pages import read_page
 
 _EVIL = "<script>alert('x')</script>\"'&"
 
 
 def _invoke(*arguments, stdin=None):
-    return CliRunner().invoke(cli.main, ["report", *map(str, arguments)], input=stdin)
+    return invoke_dynbert("report", *arguments, stdin=stdin)
 
 
 def _make(bundle, output, *arguments):
