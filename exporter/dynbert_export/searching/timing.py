@@ -83,6 +83,7 @@ def measure_time_model(
     frozen += [drawer.draw(generator) for _ in range(_DRAWN_FROZEN)]
     if space.most_left_out:
         frozen.append(space.leave_out(space.uniform(uniform), [0]))
+        frozen.append(space.leave_out(space.full(), range(space.most_left_out)))
     named = {f"timed-{number}": candidate for number, candidate in enumerate(frozen)}
     with progress.stage("freeze graphs to time"):
         respondents = graphs.freeze(named, workplace.frozen / "timed")
