@@ -110,6 +110,7 @@ def test_target_decides_the_range_of_the_weights(traced_embedder, tmp_path, targ
     assert engine.calls == [("dynamic", (), reduce_range)]
 
 
+@pytest.mark.slow
 def test_smoothing_is_shared_and_each_number_range_quantised_once(traced_embedder, tmp_path):
     progress, engine = _Recorder(), _Engine()
     config = _config(traced_embedder, tmp_path / "out", target=["vnni", "amx", "avx2", "arm64"])

@@ -120,6 +120,7 @@ def test_optimum_asks_for_token_states(forms):
     assert model(**feed).last_hidden_state.shape == (1, 8, 32)
 
 
+@pytest.mark.slow
 def test_graphs_that_may_drop_cls_give_what_pytorch_gives(tmp_path):
     """CLS is put back where it is read; the gate of parity holds it to PyTorch."""
     for mode in _MODES:

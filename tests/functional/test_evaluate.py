@@ -92,6 +92,7 @@ def test_int8_alone_is_compared_with_fp32_all_the_same(checkpoints, recipe, revi
     assert all(metric.difference is not None for graph in evaluated for metric in graph.evaluations[0].metrics)
 
 
+@pytest.mark.slow
 def test_queries_of_a_retrieval_have_their_profile(checkpoints, recipe, pairs, tmp_path):
     bundle = tmp_path / "bundle"
     model = checkpoints[Task.FEATURE_EXTRACTION]

@@ -341,6 +341,7 @@ def test_cls_may_be_dropped_when_the_recipe_says_so(checkpoints, tmp_path, monke
         assert probe["input.length_config"].tolist() == [4, 2, 1]
 
 
+@pytest.mark.slow
 def test_another_opset_works(checkpoints, tmp_path):
     opset = 20
     model = checkpoints[Task.TEXT_CLASSIFICATION]
@@ -364,6 +365,7 @@ def test_overwrite_replaces_the_whole_bundle(checkpoints, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_six_profiles_take_hardly_more_room_than_one(tmp_path):
     model = make_checkpoint(tmp_path / "model", vocab_size=30_000, hidden_size=64, num_hidden_layers=2)
     sizes = []
@@ -405,6 +407,7 @@ def test_export_recovers_from_a_missed_gate_and_says_so(checkpoints, tmp_path):
     assert invoke_dynbert("verify", out, "--threads", "1").exit_code == 0
 
 
+@pytest.mark.slow
 def test_model_without_token_types_exports(tmp_path):
     """Such a checkpoint has one type, and the input all the same."""
     model = make_checkpoint(tmp_path / "model", type_vocab_size=1)
@@ -413,7 +416,9 @@ def test_model_without_token_types_exports(tmp_path):
     assert_informative(dynbert.load(tmp_path / "out", threads=1).encode(_TEXTS, profile="fast"))
 
 
-@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize(
+    "problem_type", ["multi_label_classification", pytest.param("regression", marks=pytest.mark.slow)]
+)
 def test_every_kind_of_classifier_exports(tmp_path, problem_type):
     labels = ("score",) if problem_type == "regression" else ("good", "bad", "ugly")
     model = make_checkpoint(tmp_path / "model", Task.TEXT_CLASSIFICATION, labels=labels)

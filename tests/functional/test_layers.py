@@ -124,6 +124,7 @@ def test_texts_are_answered_the_same_alone_and_together(bundles, profile):
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dynamic_quantisation_leaves_out_layers_too(checkpoints, tmp_path):
     options = ("--layer-config", "short=0,2", "--quantize", "dynamic", "--target", "avx2")
     run_export("--model", checkpoints[Task.TEXT_CLASSIFICATION], "-o", tmp_path / "out", *options)
@@ -131,6 +132,7 @@ def test_dynamic_quantisation_leaves_out_layers_too(checkpoints, tmp_path):
     assert read_manifest(tmp_path / "out").profiles[1].layer_config == (0, 2)
 
 
+@pytest.mark.slow
 def test_a_recipe_gives_the_same_graphs(bundles, checkpoints, tmp_path):
     task = Task.TEXT_CLASSIFICATION
     recipe = tmp_path / "recipe.yaml"

@@ -84,6 +84,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(options, uninterrupted
     assert not output.with_name("out.training").exists()
 
 
+@pytest.mark.slow
 def test_a_training_killed_by_the_system_goes_on(options, uninterrupted, tmp_path):
     output = tmp_path / "out"
     before = (
